@@ -1,0 +1,228 @@
+"""The records of a run: frozen dataclasses and the Arrow schemas derived from them.
+
+Each record is one row of a Parquet table of the run folder. `schema_of` gives the table's
+schema, `table_of` and `records_of` go from records to a table and back.
+"""
+
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+
+Record = TypeVar("Record")
+Split = Literal["sft", "align", "heldout"]
+Failure = Literal[
+    "transport",
+    "rate_limit",
+    "timeout",
+    "refusal",
+    "parse",
+    "budget",
+    "no_reference",
+    "invalid_candidate",
+    "abstained",
+    "blocked",
+]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One CT examination with its report, or a report alone for text-only policies.
+
+    `volume` is a path (a NIfTI or NRRD file, or the folder of a DICOM series), `regions` maps a
+    region's name to its mask path. `labels` are the findings known to be present, written as
+    `name` or `name/side`; None where nobody labelled the study.
+    """
+
+    study_id: str
+    patient_id: str
+    source: str
+    split: Split
+    volume: str | None = None
+    findings: str | None = None
+    impression: str | None = None
+    regions: dict[str, str] | None = None
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A study that could not be read or encoded, with the stage and the reason."""
+
+    study_id: str
+    path: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study with the prompt that is put to the policy, and its target text (None: no reference)."""
+
+    case_id: str
+    study_id: str
+    patient_id: str
+    prompt: str
+    target: str | None
+    feature_key: str | None
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One report sampled by the policy for a case; `logprobs[i]` belongs to `token_ids[i]`."""
+
+    candidate_id: str
+    case_id: str
+    study_id: str
+    round: int
+    index: int
+    attempt: int
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    usable: bool
+    policy_version: int
+    weights_checksum: str
+    feature_key: str | None
+    seed: int
+    sampled_at: datetime
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One judge's verdict on one candidate: a score within its scale, or a named failure."""
+
+    judgement_id: str
+    candidate_id: str
+    case_id: str
+    round: int
+    judge: str
+    judge_version: str
+    score: float | None
+    scale_low: float
+    scale_high: float
+    failure: Failure | None
+    explanation: str
+    counts: dict[str, int] | None
+    raw: str | None
+    cached: bool
+    latency_s: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+    def __post_init__(self) -> None:
+        if (self.score is None) == (self.failure is None):
+            raise ValueError(f"judgement {self.judgement_id}: exactly one of score and failure must be set")
+        if self.score is not None and not self.scale_low <= self.score <= self.scale_high:
+            raise ValueError(
+                f"judgement {self.judgement_id}: score {self.score} is outside {self.scale_low} to {self.scale_high}"
+            )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A case with a chosen and a rejected report; a null candidate id stands for the reference report."""
+
+    pair_id: str
+    case_id: str
+    round: int
+    strategy: str
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_candidate_id: str | None
+    rejected_candidate_id: str | None
+    chosen_score: float | None
+    rejected_score: float | None
+    margin: float | None
+    judge: str
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A case that gave no pair, with the reason."""
+
+    case_id: str
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class HeldoutReport:
+    """One greedy report on a held-out case with its metrics.
+
+    `control` marks the blind control: the report was written from another patient's features.
+    A metric that does not apply to the case is absent from `metrics`.
+    """
+
+    case_id: str
+    study_id: str
+    patient_id: str
+    control: bool
+    reference: str | None
+    text: str
+    finish_reason: str
+    policy_version: int
+    metrics: dict[str, float]
+
+
+def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
+    """The Arrow type of a field's annotation, and whether it may be null."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        inner = [argument for argument in arguments if argument is not type(None)]
+        return _arrow_type(inner[0])[0], True
+    if origin is Literal:
+        return pa.string(), False
+    if origin is tuple:
+        return pa.list_(_arrow_type(arguments[0])[0]), False
+    if origin is dict:
+        return pa.map_(_arrow_type(arguments[0])[0], _arrow_type(arguments[1])[0]), False
+    plain = {
+        str: pa.string(),
+        int: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+        datetime: pa.timestamp("us", tz="UTC"),
+    }
+    return plain[annotation], False
+
+
+@cache
+def schema_of(record: type) -> pa.Schema:
+    """The Arrow schema of a record class."""
+    hints = typing.get_type_hints(record)
+    columns = []
+    for field in fields(record):
+        arrow_type, nullable = _arrow_type(hints[field.name])
+        columns.append(pa.field(field.name, arrow_type, nullable=nullable))
+    return pa.schema(columns)
+
+
+def table_of(record: type, records: Iterable[Any]) -> pa.Table:
+    """A table with one row for each record, in the record class's schema."""
+    return pa.Table.from_pylist([asdict(one) for one in records], schema=schema_of(record))
+
+
+def records_of(record: type[Record], table: pa.Table) -> list[Record]:
+    """The records of a table; columns that the class lacks are an error."""
+    hints = typing.get_type_hints(record)
+
+    def restore(name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        text = str(hints[name])
+        if "tuple[" in text:
+            return tuple(value)
+        return dict(value) if "dict[" in text else value
+
+    return [record(**{name: restore(name, value) for name, value in row.items()}) for row in table.to_pylist()]
