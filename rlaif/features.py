@@ -1,0 +1,107 @@
+"""The feature store: encoder features of studies, in safetensors shards addressed by key.
+
+Every shard is written whole under a temporary name first, so a torn one is never read. A key that
+stands in two shards (a kill while compacting) has the same features in both.
+"""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rlaif.records import Study
+
+
+class FeatureMissing(KeyError):
+    """Features that were asked for and are not in the store."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def feature_key(study: Study, recipe: str, encoder_checksum: str) -> str:
+    """The key of a study's features: its volume's identity, the recipe, the encoder and the dtype."""
+    if study.volume is None:
+        raise ValueError(f"study {study.study_id} has no volume: it has no features")
+    path = Path(study.volume)
+    status = path.stat()
+    identity = f"{path}|{status.st_size}|{status.st_mtime_ns}|{recipe}|{encoder_checksum}|float16"
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+class FeatureStore:
+    """Reads and writes the shards of one folder; features are `[tokens, hidden]` float16."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._shards: dict[str, safe_open] = {}
+        self._shard_of: dict[str, str] = {}
+
+    def _refresh(self) -> None:
+        names = {path.name for path in self.folder.glob("shard-*.safetensors")}
+        for gone in self._shards.keys() - names:
+            del self._shards[gone]
+        self._shard_of = {key: shard for key, shard in self._shard_of.items() if shard in names}
+        for name in sorted(names - self._shards.keys()):
+            shard = safe_open(self.folder / name, framework="pt")
+            self._shards[name] = shard
+            self._shard_of |= dict.fromkeys(shard.keys(), name)
+
+    def keys(self) -> set[str]:
+        """Every key that is in the store now."""
+        self._refresh()
+        return set(self._shard_of)
+
+    def get(self, key: str) -> Tensor:
+        """The features of a key; raises FeatureMissing."""
+        if key not in self._shard_of:
+            self._refresh()
+        if key not in self._shard_of:
+            raise FeatureMissing(f"features {key} are not in {self.folder}: run the ingest again")
+        return self._shards[self._shard_of[key]].get_tensor(key)
+
+    def batch(self, keys: list[str]) -> Tensor:
+        """The features `[keys, tokens, hidden]` of several keys."""
+        return torch.stack([self.get(key) for key in keys])
+
+    def write(self, features: dict[str, Tensor]) -> Path:
+        """Writes one shard, atomically and durably."""
+        path = self.folder / f"shard-{uuid.uuid4().hex}.safetensors"
+        temporary = self.folder / f".{path.name}.tmp"
+        save_file({key: tensor.to(torch.float16).contiguous() for key, tensor in features.items()}, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o600)
+        os.replace(temporary, path)
+        return path
+
+    def compact(self, shard_bytes: int) -> None:
+        """Merges small shards into shards of about the given size."""
+        small = sorted(
+            path for path in self.folder.glob("shard-*.safetensors") if path.stat().st_size < shard_bytes // 2
+        )
+        group: list[Path] = []
+        size = 0
+        for path in small:
+            group.append(path)
+            size += path.stat().st_size
+            if size >= shard_bytes:
+                self._merge(group)
+                group, size = [], 0
+        if len(group) > 1:
+            self._merge(group)
+
+    def _merge(self, shards: list[Path]) -> None:
+        merged: dict[str, Tensor] = {}
+        for path in shards:
+            with safe_open(path, framework="pt") as shard:
+                merged |= {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 (not a dict)
+        self.write(merged)
+        for path in shards:
+            path.unlink()
