@@ -1,0 +1,113 @@
+"""The configuration that a run was started with, and which differences mean another run."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlaif.files import Guard, RunError, replacing
+
+CONFIG_FILE = "config.yaml"
+_CONFIG_BYTES = 16 * 2**20
+_SECRET = re.compile(r"(^|_)(api_?key|password|passwd|secret|access_token|auth_token)$", re.IGNORECASE)
+# Where the run stands and what it runs on do not change its results.
+_FREE = re.compile(r"run\.(dry|root)|(cluster|trackers)(\..+)?")
+_GROWING = "run.rounds"
+_ABSENT = "(absent)"
+
+logger = logging.getLogger(__name__)
+
+
+class ConfigurationDiffers(RunError):  # noqa: N818
+    """A run of this name exists with another configuration; `keys` are the dotted keys that differ."""
+
+    def __init__(self, folder: Path, differing: dict[str, tuple[Any, Any]]) -> None:
+        self.keys = sorted(differing)
+        lines = [f"  {key}: {differing[key][0]!r} in the run, {differing[key][1]!r} now" for key in self.keys]
+        super().__init__(
+            f"{folder} was started with another configuration:\n" + "\n".join(lines) + "\n"
+            f"choose another run.name, or go on with the run's own values (its {CONFIG_FILE}); "
+            f"only {_GROWING} upward, cluster and trackers may change"
+        )
+
+
+def plain_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as YAML gives it back: paths as strings, tuples as lists.
+
+    Raises RunError for other objects, and for a secret among the values.
+    """
+
+    def path_text(value: Any) -> str:
+        if isinstance(value, Path):
+            return str(value)
+        raise RunError(
+            f"the configuration holds {value!r}, which is no plain value; give numbers, text, lists, mappings"
+        )
+
+    plain: dict[str, Any] = json.loads(json.dumps(configuration, default=path_text))
+    _refuse_secrets(plain)
+    return plain
+
+
+def settle_configuration(folder: Path, wanted: dict[str, Any], guard: Guard) -> None:
+    """Write a run's configuration the first time, and hold the next ones against it.
+
+    Raises ConfigurationDiffers for differences that mean another run, and RunError for a damaged file.
+    """
+    path = folder / CONFIG_FILE
+    if path.exists():
+        kept = _read_configuration(path)
+        if kept == wanted:
+            return
+        differing = _differences(kept, wanted)
+        if differing:
+            raise ConfigurationDiffers(folder, differing)
+        logger.info("%s: the configuration changed where it may; %s is written anew", folder, CONFIG_FILE)
+    with replacing(path, guard) as file:
+        file.write(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True).encode())
+
+
+def _read_configuration(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _CONFIG_BYTES:
+            raise RunError(f"{path} is larger than {_CONFIG_BYTES} bytes, which no configuration is; restore it")
+        kept = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is not YAML ({error}); restore it, or choose another run.name") from error
+    if not isinstance(kept, dict):
+        raise RunError(f"{path} is not a mapping of configuration keys; restore it, or choose another run.name")
+    return kept
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The configuration's values by dotted key; lists and empty mappings are values."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _differences(kept: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys whose difference means another run, with the values in the run and now."""
+    before, now = dict(_flat(kept)), dict(_flat(wanted))
+    differing = {}
+    for key in before.keys() | now.keys():
+        old, new = before.get(key, _ABSENT), now.get(key, _ABSENT)
+        grows = key == _GROWING and isinstance(old, int) and isinstance(new, int) and new >= old
+        if old != new and not grows and not _FREE.fullmatch(key):
+            differing[key] = (old, new)
+    return differing
+
+
+def _refuse_secrets(configuration: dict[str, Any]) -> None:
+    for key, value in _flat(configuration):
+        if _SECRET.search(key.rsplit(".", 1)[-1]) and value:
+            raise RunError(
+                f"the configuration key {key} holds a secret, and the configuration is written to the run folder; "
+                "give it in the environment instead (OPENAI_API_KEY, or a file named by OPENAI_API_KEY_FILE)"
+            )
