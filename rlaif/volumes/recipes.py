@@ -1,0 +1,136 @@
+"""Recipes: the exact preprocessing of a volume that a vision encoder expects."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from rlaif.volumes.volume import Volume, VolumeError
+
+# Resampled axes beyond this come from a wrong spacing, and would take the memory of the machine.
+MAX_RESAMPLED_AXIS = 16_384
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The steps from HU to an encoder's input, in this order.
+
+    Values are clipped to `window_hu`; the volume is resampled to `spacing_mm` (trilinear; None
+    stretches it to `size` instead); it is cropped or padded about its centre to `size`, padding with
+    the window's low value; the window is mapped linearly onto `value_range`. `size` and
+    `spacing_mm` are (depth, height, width), in voxels and mm. `in_plane` says which canonical axes
+    the encoder takes as height and width: `yx`, or `xy` for encoders trained on transposed slices.
+    """
+
+    name: str
+    size: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] | None
+    window_hu: tuple[float, float]
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    in_plane: Literal["yx", "xy"] = "yx"
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or (self.spacing_mm is not None and min(self.spacing_mm) <= 0):
+            raise ValueError(f"recipe {self.name}: size {self.size} and spacing {self.spacing_mm} must be positive")
+        if self.window_hu[0] >= self.window_hu[1] or self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"recipe {self.name}: window and value range must rise from low to high")
+
+    @property
+    def checksum(self) -> str:
+        """Sixteen hexadecimal digits over everything that changes the output: a part of feature keys."""
+        settings = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+# Published sizes and windows of CT-CLIP (generatect), release 1 of February and 2 of October 2024; its
+# code feeds the NIfTI array as (z, first, second index), so slices reach the encoder transposed.
+_CTCLIP_SIZE, _CTCLIP_SPACING = (240, 480, 480), (1.5, 0.75, 0.75)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("phantom", (32, 48, 48), (10.0, 7.0, 7.0), (-1000.0, 400.0)),
+        Recipe("ctclip_v1", _CTCLIP_SIZE, _CTCLIP_SPACING, (-1000.0, 200.0), in_plane="xy"),
+        Recipe("ctclip_v2", _CTCLIP_SIZE, _CTCLIP_SPACING, (-1000.0, 1000.0), in_plane="xy"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class _Span:
+    """How one axis is filled: `length` samples of a resampled axis, from `crop` on, written from `pad` on."""
+
+    resampled: int
+    crop: int
+    pad: int
+    length: int
+
+
+def apply(recipe: Recipe, volume: Volume) -> npt.NDArray[np.float32]:
+    """The encoder's input for a volume: float32 `[1, depth, height, width]` within the recipe's value range.
+
+    Slices are made one by one, so that memory stays at the output's size whatever the input's. Equal
+    to trilinear `interpolate(align_corners=False)` of the whole clipped volume, cropped or padded.
+    Raises VolumeError where the spacing would blow the volume up beyond any body.
+    """
+    voxels = torch.from_numpy(volume.voxels)
+    low, high = recipe.window_hu
+    output = torch.full(recipe.size, low, dtype=torch.float32)
+    # The volume's axes stay as they are in memory; a transposed encoder gets a transposed view to be written to.
+    order = (0, 1, 2) if recipe.in_plane == "yx" else (0, 2, 1)
+    depth, height, width = (
+        _span(
+            voxels.shape[axis],
+            volume.spacing_mm[axis],
+            None if recipe.spacing_mm is None else recipe.spacing_mm[order[axis]],
+            recipe.size[order[axis]],
+        )
+        for axis in range(3)
+    )
+    canvas = output.permute(order)
+    rows = slice(height.crop, height.crop + height.length)
+    columns = slice(width.crop, width.crop + width.length)
+    for index in range(depth.length):
+        plane = _plane(voxels, depth, index, low, high)
+        resampled = functional.interpolate(
+            plane[None, None], size=(height.resampled, width.resampled), mode="bilinear", align_corners=False
+        )[0, 0, rows, columns]
+        written = canvas[depth.pad + index, height.pad : height.pad + height.length]
+        written[:, width.pad : width.pad + width.length] = resampled
+    range_low, range_high = recipe.value_range
+    output.sub_(low).mul_((range_high - range_low) / (high - low)).add_(range_low).clamp_(range_low, range_high)
+    values: npt.NDArray[np.float32] = output[None].numpy()
+    return values
+
+
+def _span(voxels: int, spacing_mm: float, wanted_mm: float | None, size: int) -> _Span:
+    """Where an axis of `voxels` samples `spacing_mm` apart comes to lie in `size` samples `wanted_mm` apart."""
+    if wanted_mm is None:
+        return _Span(resampled=size, crop=0, pad=0, length=size)
+    # Rounded down, as CT-CLIP's code does.
+    resampled = max(1, int(voxels * (spacing_mm / wanted_mm)))
+    if resampled > MAX_RESAMPLED_AXIS:
+        raise VolumeError(
+            f"an axis of {voxels} voxels at {spacing_mm:g} mm would become {resampled} at {wanted_mm:g} mm; "
+            "the spacing in the header is wrong"
+        )
+    crop, pad = max(0, (resampled - size) // 2), max(0, (size - resampled) // 2)
+    return _Span(resampled, crop, pad, min(resampled, size))
+
+
+def _plane(voxels: torch.Tensor, depth: _Span, index: int, low: float, high: float) -> torch.Tensor:
+    """Slice `index` of the cropped resampled depth, float32 `[height, width]`, clipped before it is interpolated."""
+    count = voxels.shape[0]
+    position = min(max((depth.crop + index + 0.5) * (count / depth.resampled) - 0.5, 0.0), count - 1.0)
+    below = math.floor(position)
+    weight = position - below
+    plane = voxels[below].float().clamp_(low, high)
+    if weight > 0.0:
+        plane.lerp_(voxels[below + 1].float().clamp_(low, high), weight)
+    return plane
