@@ -1,0 +1,228 @@
+"""The examples of the report page: which pairs and held-out reports are shown, and what is said beside them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlaif.metrics.display import display_of, is_number, main_metric, number_text
+from rlaif.metrics.page_images import SliceRow, study_slices
+from rlaif.metrics.page_run import read_rows, round_folders
+
+_TEXT_LIMIT = 4000
+_EXPLANATION_LIMIT = 1500
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A sentence of a report; `differs` where the report it is compared with does not have it."""
+
+    text: str
+    differs: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two reports of an example, with its score in words and the judge's reasons."""
+
+    title: str
+    role: str
+    passages: tuple[Passage, ...]
+    score: str
+    explanation: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A case with two reports side by side, the radiologist's reference and slices of its CT."""
+
+    heading: str
+    note: str
+    case_id: str
+    sides: tuple[Side, Side]
+    reference: tuple[tuple[str, str], ...]
+    images: SliceRow
+
+
+def bounded(text: str, limit: int = _TEXT_LIMIT) -> str:
+    """A text of at most `limit` characters, which says how much was left out."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
+
+
+def compared(text: str, other: str) -> tuple[Passage, ...]:
+    """The sentences of a text, each marked where `other` lacks it; none marked where they share no sentence."""
+
+    def sentences(report: str) -> list[str]:
+        return [part for part in re.split(r"(?<=[.!?])\s+|\n+", bounded(report).strip()) if part]
+
+    def plain(sentence: str) -> str:
+        return " ".join(sentence.lower().split())
+
+    theirs = {plain(sentence) for sentence in sentences(other)}
+    marked = [Passage(sentence, plain(sentence) not in theirs) for sentence in sentences(text)]
+    return tuple(marked) if not all(one.differs for one in marked) else tuple(Passage(m.text, False) for m in marked)
+
+
+def _spread(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Pairs of different cases, the largest margins first, taken from the rounds in turn."""
+    by_round: dict[int, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (-(row["margin"] if is_number(row["margin"]) else -1), row["pair_id"])):
+        by_round.setdefault(row["round"], []).append(row)
+    chosen: list[Mapping[str, Any]] = []
+    cases: set[str] = set()
+    queues = [by_round[number] for number in sorted(by_round)]
+    while len(chosen) < most and any(queues):
+        for queue in queues:
+            while queue and queue[0]["case_id"] in cases:
+                queue.pop(0)
+            if queue and len(chosen) < most:
+                chosen.append(queue.pop(0))
+                cases.add(chosen[-1]["case_id"])
+    return sorted(chosen, key=lambda row: row["round"])
+
+
+def pair_examples(run: Path, studies: "StudyIndex", most: int = 12) -> list[Example]:
+    """Up to `most` pairs with the largest margins, spread over the rounds; the same for the same run."""
+    keys: list[dict[str, Any]] = []
+    for folder in round_folders(run):
+        keys += read_rows(folder / "pairs", ["pair_id", "case_id", "round", "margin"])
+    chosen = _spread(keys, most)
+    examples = []
+    for folder in round_folders(run):
+        wanted = [key["pair_id"] for key in chosen if key["round"] == int(folder.name.removeprefix("round-"))]
+        if wanted:
+            rows = {row["pair_id"]: row for row in read_rows(folder / "pairs", where=("pair_id", wanted))}
+            examples += [_pair_example(rows[pair_id], folder, studies) for pair_id in wanted]
+    return examples
+
+
+def _pair_example(pair: Mapping[str, Any], folder: Path, studies: "StudyIndex") -> Example:
+    ids = [pair["chosen_candidate_id"], pair["rejected_candidate_id"]]
+    judged = {
+        row["candidate_id"]: row
+        for row in read_rows(
+            folder / "judgements",
+            ["candidate_id", "judge", "explanation", "counts", "scale_high"],
+            ("candidate_id", [one for one in ids if one is not None]),
+        )
+        if row["judge"] == pair["judge"]
+    }
+
+    def side(role: str, other: str, candidate_id: str | None) -> Side:
+        judgement = judged.get(candidate_id or "", {})
+        score = pair[f"{role}_score"]
+        scale = f" of {number_text(judgement['scale_high'], 0)}" if judgement else ""
+        return Side(
+            title=f"{role.capitalize()}: the reference report" if candidate_id is None else role.capitalize(),
+            role=role,
+            passages=compared(pair[role], pair[other]),
+            score="not scored" if score is None else f"{number_text(score, 2)}{scale}",
+            explanation=bounded(judgement.get("explanation") or "", _EXPLANATION_LIMIT),
+            counts=tuple(sorted((judgement.get("counts") or {}).items())),
+        )
+
+    candidates = read_rows(folder / "candidates", ["case_id", "study_id"], ("case_id", [pair["case_id"]]))
+    study_id = candidates[0]["study_id"] if candidates else pair["case_id"]
+    margin = "no margin" if pair["margin"] is None else f"margin {number_text(pair['margin'], 2)}"
+    return Example(
+        heading=f"Round {pair['round']}, {margin}",
+        note=f"{pair['strategy']}, judged by {pair['judge']}",
+        case_id=pair["case_id"],
+        sides=(
+            side("chosen", "rejected", pair["chosen_candidate_id"]),
+            side("rejected", "chosen", pair["rejected_candidate_id"]),
+        ),
+        reference=studies.reference(study_id),
+        images=studies.images(study_id),
+    )
+
+
+class StudyIndex:
+    """References and CT slices of a run's studies, each read once and only when an example needs it."""
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run / "studies"
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._images: dict[str, SliceRow] = {}
+
+    def _row(self, study_id: str) -> dict[str, Any]:
+        if study_id not in self._rows:
+            columns = ["study_id", "volume", "findings", "impression"]
+            found = read_rows(self._folder, columns, ("study_id", [study_id]))
+            self._rows[study_id] = found[0] if found else {}
+        return self._rows[study_id]
+
+    def reference(self, study_id: str) -> tuple[tuple[str, str], ...]:
+        """The sections of the study's report as (name, text), without empty ones."""
+        row = self._row(study_id)
+        return tuple((name.capitalize(), bounded(row[name])) for name in ("findings", "impression") if row.get(name))
+
+    def images(self, study_id: str) -> SliceRow:
+        """The study's slices, or a note in their place."""
+        row = self._row(study_id)
+        if not row:
+            return SliceRow(note="The study is not in the run's studies table.")
+        volume = row["volume"] or ""
+        if volume not in self._images:
+            self._images[volume] = study_slices(row["volume"])
+        return self._images[volume]
+
+
+def heldout_examples(run: Path, studies: StudyIndex) -> list[Example]:
+    """The best gain, the median and the worst loss of the last round against the base, by the main metric.
+
+    Empty where the base or a round has no held-out reports with a shared metric.
+    """
+    rounds = sorted((path for path in (run / "heldout").glob("round-*") if path.is_dir()), key=lambda path: path.name)
+    if not rounds:
+        return []
+    base, last = (
+        {row["case_id"]: row for row in read_rows(folder) if not row["control"]}
+        for folder in (run / "heldout" / "base", rounds[-1])
+    )
+    shared = sorted(set(base) & set(last))
+    metric = main_metric(name for case in shared for name in set(base[case]["metrics"]) & set(last[case]["metrics"]))
+    if metric is None:
+        return []
+    scored = [case for case in shared if metric in base[case]["metrics"] and metric in last[case]["metrics"]]
+    change = {case: last[case]["metrics"][metric] - base[case]["metrics"][metric] for case in scored}
+    if display_of(metric).better == "lower":
+        change = {case: -value for case, value in change.items()}
+    ranked = sorted(scored, key=lambda case: (-change[case], case))
+    places = {0: "Best gain", len(ranked) // 2: "Median", len(ranked) - 1: "Worst"}
+    if len(ranked) == 1:
+        places = {0: "The only case"}
+    label = f"Round {int(rounds[-1].name.removeprefix('round-'))}"
+    return [
+        _heldout_example(title, metric, label, base[ranked[place]], last[ranked[place]], studies)
+        for place, title in sorted(places.items())
+    ]
+
+
+def _heldout_example(
+    title: str, metric: str, label: str, base: Mapping[str, Any], last: Mapping[str, Any], studies: StudyIndex
+) -> Example:
+    display = display_of(metric)
+
+    def side(name: str, row: Mapping[str, Any], other: Mapping[str, Any]) -> Side:
+        rest = {key: value for key, value in row["metrics"].items() if key in ("hallucinated", "omitted")}
+        return Side(
+            title=name,
+            role="base" if row is base else "last",
+            passages=compared(row["text"], other["text"]),
+            score=f"{display.label.lower()} {number_text(row['metrics'][metric], 2)}",
+            counts=tuple((key, round(value)) for key, value in sorted(rest.items())),
+        )
+
+    change = number_text(last["metrics"][metric] - base["metrics"][metric], 2, signed=True)
+    reference = (("Reference", bounded(last["reference"])),) if last["reference"] else ()
+    return Example(
+        heading=f"{title}: {change}",
+        note=f"change in {display.label.lower()}, base to {label.lower()}",
+        case_id=last["case_id"],
+        sides=(side("Base", base, last), side(label, last, base)),
+        reference=reference or studies.reference(last["study_id"]),
+        images=studies.images(last["study_id"]),
+    )

@@ -1,0 +1,95 @@
+"""CT slices for the report page: three planes through the lungs, as small PNG images."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+# The usual lung window: centre -600 HU, width 1500 HU.
+LUNG_WINDOW = (-1350.0, 150.0)
+_AERATED_LUNG = (-950.0, -500.0)
+_PLANES = ("axial", "coronal", "sagittal")
+_LONG_SIDE = 208
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice as a data URI, with its plane, place in the volume and size in pixels."""
+
+    plane: str
+    caption: str
+    source: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """The three slices of a study, or a note that says why there are none."""
+
+    slices: tuple[Slice, ...] = ()
+    note: str = ""
+
+
+def informative_indices(voxels: NDArray[Any]) -> tuple[int, int, int]:
+    """The index along each axis of `[depth, height, width]` HU where most aerated lung is cut.
+
+    The middle is taken along an axis where under 0.5 % of the volume looks like lung.
+    """
+    lung = (voxels > _AERATED_LUNG[0]) & (voxels < _AERATED_LUNG[1])
+    if lung.mean() < 0.005:
+        depth, height, width = voxels.shape
+        return depth // 2, height // 2, width // 2
+    by_axis = [lung.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    return int(by_axis[0].argmax()), int(by_axis[1].argmax()), int(by_axis[2].argmax())
+
+
+def _grey(plane: NDArray[Any], spacing: tuple[float, float], long_side: int = _LONG_SIDE) -> Image.Image:
+    """A slice `[rows, columns]` HU in the lung window, with square pixels whatever its `spacing` (mm)."""
+    low, high = LUNG_WINDOW
+    grey = (np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+    millimetres = (plane.shape[0] * spacing[0], plane.shape[1] * spacing[1])
+    scale = long_side / max(millimetres)
+    size = (max(1, round(millimetres[1] * scale)), max(1, round(millimetres[0] * scale)))
+    return Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def slices_of(voxels: NDArray[Any], spacing_mm: tuple[float, float, float]) -> SliceRow:
+    """The axial, coronal and sagittal slices of `[depth, height, width]` HU with the most lung, in the lung window.
+
+    `spacing_mm` is in the order of the axes. Coronal and sagittal slices show the head end at the top.
+    """
+    place = informative_indices(voxels)
+    planes = (voxels[place[0]], voxels[::-1, place[1]], voxels[::-1, :, place[2]])
+    spacings = (spacing_mm[1:], (spacing_mm[0], spacing_mm[2]), spacing_mm[:2])
+    slices = []
+    for axis, (name, plane, spacing) in enumerate(zip(_PLANES, planes, spacings, strict=True)):
+        image = _grey(plane, (spacing[0], spacing[1]))
+        caption = f"{name}, {place[axis] + 1} of {voxels.shape[axis]}"
+        slices.append(Slice(name, caption, _png(image), image.width, image.height))
+    return SliceRow(slices=tuple(slices))
+
+
+def study_slices(volume: str | None) -> SliceRow:
+    """The slices of a study's `volume`, or a note where it has none or can no longer be read."""
+    if volume is None:
+        return SliceRow(note="This study has no CT: its policy works on text alone.")
+    from rlaif.volumes.volume import read_volume
+
+    try:
+        read = read_volume(Path(volume))
+    except (OSError, ValueError) as error:
+        return SliceRow(note=f"The CT cannot be read any more: {str(error)[:300]}")
+    spacing = (float(read.spacing_mm[0]), float(read.spacing_mm[1]), float(read.spacing_mm[2]))
+    return slices_of(np.asarray(read.voxels), spacing)

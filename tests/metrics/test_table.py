@@ -1,0 +1,81 @@
+"""The result table on the terminal and in Markdown."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from rlaif.metrics.display import display_of, interval_text, ordered, policy_columns, verdict_of
+from rlaif.metrics.table import plain_table, result_table
+
+
+def summary() -> dict[str, Any]:
+    def at(score: float, hallucinated: float) -> dict[str, Any]:
+        return {
+            "hallucinated": {"mean": hallucinated, "low": hallucinated - 0.2, "high": hallucinated + 0.2, "n": 200},
+            "rules_score": {"mean": score, "low": score - 0.03, "high": score + 0.03, "n": 200},
+        }
+
+    return {
+        "name": "demo",
+        "heldout": {"round-001": at(0.52, 0.9), "base": at(0.41, 1.3), "round-000": at(0.47, 1.1)},
+        "gain": {
+            "rules_score": {"mean": 0.11, "low": 0.08, "high": 0.14, "n": 200},
+            "hallucinated": {"mean": -0.4, "low": -0.55, "high": -0.25, "n": 200},
+        },
+    }
+
+
+def shown(content: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=160, force_terminal=False)
+    console.print(result_table(content))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_terminal_table_has_base_rounds_and_gain() -> None:
+    text = shown(summary())
+    assert "demo: mean [95 % interval], 200 held-out cases" in text
+    row = next(line for line in text.splitlines() if "Rules score" in line)
+    cells = ["0.410 [0.380, 0.440]", "0.470 [0.440, 0.500]", "0.520 [0.490, 0.550]", "+0.110 [+0.080, +0.140]"]
+    places = [row.index(cell) for cell in cells]
+    assert places == sorted(places)
+    assert "lower is better" in text and "-0.40 [-0.55, -0.25]" in text
+    assert "not for clinical use" in text
+
+
+def test_a_name_with_markup_is_shown_as_it_is() -> None:
+    assert "[red]x[/red]" in shown({**summary(), "name": "[red]x[/red]"})
+
+
+def test_the_markdown_table() -> None:
+    lines = plain_table(summary()).splitlines()
+    assert lines[0] == "| Metric | Base | Round 0 | Round 1 | Gain, last round - base |"
+    assert lines[1] == "| --- | ---: | ---: | ---: | ---: |"
+    assert lines[2].startswith("| Rules score (higher is better) | 0.410 [0.380, 0.440] |")
+    assert len(lines) == 4
+
+
+def test_missing_parts_leave_cells_out() -> None:
+    assert "No held-out scores" in shown({"rounds": []}) and "No held-out scores" in plain_table({})
+    partial = summary()
+    del partial["heldout"]["round-000"]["hallucinated"], partial["gain"]["hallucinated"]
+    line = next(line for line in plain_table(partial).splitlines() if "Hallucinated" in line)
+    assert line.split("|")[3].strip() == "-" and line.split("|")[5].strip() == "-"
+
+
+def test_metrics_and_columns_are_ordered_and_verdicts_know_the_direction() -> None:
+    assert ordered(["omitted", "zeta", "green_score", "rules_score"]) == [
+        "rules_score",
+        "green_score",
+        "omitted",
+        "zeta",
+    ]
+    assert policy_columns({"round-010": 1, "round-002": 1, "base": 1}) == ["base", "round-002", "round-010"]
+    fell = {"mean": -0.4, "low": -0.5, "high": -0.3}
+    assert verdict_of(fell, display_of("hallucinated")) == "better"
+    assert verdict_of(fell, display_of("rules_score")) == "worse"
+    assert verdict_of(fell, display_of("report_words")) == "changed"
+    assert verdict_of({"mean": 0.1, "low": -0.1, "high": 0.3}, display_of("rules_score")) == "unclear"
+    assert verdict_of({"mean": 0.1, "low": None, "high": None}, display_of("rules_score")) == "unclear"
+    assert interval_text({"mean": float("nan")}, display_of("rules_score")) == "not available"
+    assert interval_text({"mean": -0.0001, "low": None}, display_of("rules_score"), signed=True) == "0.000"
