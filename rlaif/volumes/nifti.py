@@ -5,7 +5,7 @@ import io
 import math
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal, cast
 
 import nibabel
 import numpy as np
@@ -18,9 +18,10 @@ from rlaif.volumes.volume import Volume, VolumeError, check_shape, check_spacing
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADERS: dict[int, type[nibabel.Nifti1Header]] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+_BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _MAX_DATA_OFFSET = 16 * 2**20
 _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_DAMAGED: tuple[type[Exception], ...] = (EOFError, zlib.error, isal_zlib.error, gzip.BadGzipFile)
+_DAMAGED = (EOFError, zlib.error, cast(type[Exception], isal_zlib.error), gzip.BadGzipFile)
 
 
 def read_nifti(path: Path) -> Volume:
@@ -43,7 +44,7 @@ def read_nifti(path: Path) -> Volume:
             raise VolumeError(f"the gzip stream is truncated or damaged ({error}); copy the file again") from error
 
 
-def _read_stream(stream: BinaryIO | igzip.IGzipFile) -> Volume:
+def _read_stream(stream: io.BufferedIOBase) -> Volume:
     header, header_bytes = _read_header(stream)
     shape = _shape(header)
     affine = _affine(header)
@@ -62,7 +63,7 @@ def _read_stream(stream: BinaryIO | igzip.IGzipFile) -> Volume:
     return Volume(np.ascontiguousarray(oriented), (spacing_mm[0], spacing_mm[1], spacing_mm[2]))
 
 
-def _read_exactly(stream: BinaryIO | igzip.IGzipFile, count: int) -> bytearray:
+def _read_exactly(stream: io.BufferedIOBase, count: int) -> bytearray:
     """The next `count` bytes; VolumeError where the stream ends before."""
     buffer = bytearray(count)
     view, filled = memoryview(buffer), 0
@@ -74,11 +75,11 @@ def _read_exactly(stream: BinaryIO | igzip.IGzipFile, count: int) -> bytearray:
     return buffer
 
 
-def _read_header(stream: BinaryIO | igzip.IGzipFile) -> tuple[nibabel.Nifti1Header, int]:
+def _read_header(stream: io.BufferedIOBase) -> tuple[nibabel.Nifti1Header, int]:
     """The header and its size in bytes."""
     size_field = bytes(_read_exactly(stream, 4))
-    for order in ("little", "big"):
-        size = int.from_bytes(size_field, order)  # type: ignore[arg-type]
+    for order in _BYTE_ORDERS:
+        size = int.from_bytes(size_field, order)
         if size in _HEADERS:
             block = size_field + bytes(_read_exactly(stream, size - 4))
             try:

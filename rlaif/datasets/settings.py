@@ -1,0 +1,104 @@
+"""What a configuration says of a data set: one frozen model for each layout, told apart by `name`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitSettings(_Frozen):
+    """How patients are divided: fractions that sum to 1, or numbers of patients (further ones are left out)."""
+
+    sft: int | float = Field(default=0.6, ge=0)
+    align: int | float = Field(default=0.3, ge=0)
+    heldout: int | float = Field(default=0.1, ge=0)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the shares are numbers of patients rather than fractions."""
+        return max(self.sft, self.align, self.heldout) > 1
+
+    @model_validator(mode="after")
+    def _fractions_or_counts(self) -> "SplitSettings":
+        shares = (self.sft, self.align, self.heldout)
+        if self.counted:
+            if any(not float(share).is_integer() for share in shares):
+                raise ValueError(f"split {shares} mixes fractions and numbers of patients; give one or the other")
+        elif abs(sum(shares) - 1.0) > 1e-6:
+            raise ValueError(f"split fractions {shares} sum to {sum(shares):g} instead of 1")
+        return self
+
+
+class _Layout(_Frozen):
+    """What all layouts share.
+
+    `limit` is the most studies taken for each split, in the seed's order of patients; None takes all.
+    """
+
+    path: Path
+    split: SplitSettings = SplitSettings()
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+
+class CtRateColumns(_Frozen):
+    """The columns of CT-RATE's report tables."""
+
+    volume: str = "VolumeName"
+    findings: str = "Findings_EN"
+    impression: str = "Impressions_EN"
+
+
+class CtRateSettings(_Layout):
+    """A folder in the layout of CT-RATE.
+
+    The `valid` volumes are held out; `split.sft` and `split.align` divide the patients of `train`
+    in their proportion (or by number). `missing_volumes` says what becomes of table rows whose volume
+    is not on disk: `skip` is for partial downloads.
+    """
+
+    name: Literal["ct_rate"] = "ct_rate"
+    columns: CtRateColumns = CtRateColumns()
+    missing_volumes: Literal["quarantine", "skip"] = "quarantine"
+
+
+class FolderColumns(_Frozen):
+    """The columns of a folder's table; `findings` or `impression` is null where the table has none."""
+
+    study_id: str = "study_id"
+    path: str = "path"
+    patient_id: str = "patient_id"
+    findings: str | None = "findings"
+    impression: str | None = "impression"
+    split: str = "split"
+
+
+class FolderSettings(_Layout):
+    """A folder of NIfTI files and DICOM series, with a table of reports.
+
+    `table` is the CSV file's path within the folder; null takes `studies.csv` where it is there, and
+    otherwise every CT below the folder as a study without report.
+    """
+
+    name: Literal["folder"] = "folder"
+    table: str | None = None
+    columns: FolderColumns = FolderColumns()
+
+
+class OpeniColumns(_Frozen):
+    """The columns of the Open-I report table in its CSV form."""
+
+    study_id: str = "uid"
+    findings: str = "findings"
+    impression: str = "impression"
+
+
+class OpeniSettings(_Layout):
+    """The Open-I chest X-ray reports (text only): a folder of XML files, or the CSV form."""
+
+    name: Literal["openi"] = "openi"
+    columns: OpeniColumns = OpeniColumns()

@@ -1,0 +1,110 @@
+"""Dividing patients into SFT, alignment and held-out splits, the same way on every machine."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import get_args
+
+from rlaif.datasets.settings import SplitSettings
+from rlaif.datasets.study_table import DatasetError
+from rlaif.records import Split, Study
+
+# What a study bears between being read and being divided.
+UNDIVIDED: Split = "heldout"
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def patient_order(patient_id: str, seed: int) -> float:
+    """A number in [0, 1) that depends on the patient and the seed alone."""
+    digest = hashlib.sha256(f"{seed}:{patient_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def assign_splits(
+    patients: Iterable[str], settings: SplitSettings, seed: int, among: Sequence[Split] = SPLITS
+) -> dict[str, Split]:
+    """The split of each patient, divided among the splits of `among` in the settings' shares.
+
+    With fractions a patient's split never changes when others are added or removed. With numbers,
+    the first patients in the seed's order are taken, and the remaining ones have no split. Raises
+    DatasetError where numbers ask for more patients than there are, or all shares of `among` are 0.
+    """
+    shares = {split: float(getattr(settings, split)) for split in among}
+    total = sum(shares.values())
+    ordered = sorted(set(patients), key=lambda patient: (patient_order(patient, seed), patient))
+    assigned: dict[str, Split] = {}
+    if settings.counted:
+        if total > len(ordered):
+            wanted = ", ".join(f"{split} {share:.0f}" for split, share in shares.items())
+            raise DatasetError(f"data.split asks for {wanted} patients, and there are {len(ordered)}; ask for fewer")
+        start = 0
+        for split, share in shares.items():
+            assigned.update(dict.fromkeys(ordered[start : start + int(share)], split))
+            start += int(share)
+        return assigned
+    if ordered and total <= 0.0:
+        raise DatasetError(f"data.split gives no share to {' or '.join(among)}, and {len(ordered)} patients need one")
+    for patient in ordered:
+        place, passed = patient_order(patient, seed) * total, 0.0
+        for split, share in shares.items():
+            passed += share
+            if share > 0.0:
+                assigned[patient] = split
+                if place < passed:
+                    break
+    return assigned
+
+
+def check_disjoint(studies: Iterable[Study]) -> None:
+    """Raise DatasetError where a patient has studies in more than one split."""
+    seen: dict[str, Split] = {}
+    shared: dict[str, set[str]] = {}
+    for study in studies:
+        first = seen.setdefault(study.patient_id, study.split)
+        if first != study.split:
+            shared.setdefault(study.patient_id, {first}).add(study.split)
+    if shared:
+        listing = "; ".join(
+            f"{patient} in {' and '.join(sorted(splits))}" for patient, splits in list(shared.items())[:5]
+        )
+        raise DatasetError(
+            f"{len(shared)} patients are in more than one split ({listing}): what is held out or aligned on must not "
+            "have been trained on; give all studies of a patient the same split"
+        )
+
+
+def divide(
+    studies: Iterable[Study],
+    settings: SplitSettings,
+    seed: int,
+    limit: int | None,
+    given: dict[str, Split] | None = None,
+) -> list[Study]:
+    """The studies with the split of their patient, disjoint, at most `limit` for each split.
+
+    `given` holds splits that the data set itself prescribes, by study id; a patient whose studies
+    have one is not divided anew. Studies of patients without a split are left out.
+    """
+    studies, given = list(studies), given or {}
+    prescribed = {study.patient_id: given[study.study_id] for study in studies if study.study_id in given}
+    rest = {study.patient_id for study in studies} - prescribed.keys()
+    assigned = prescribed | assign_splits(rest, settings, seed) if rest else prescribed
+    placed = [
+        replace(study, split=given.get(study.study_id, assigned[study.patient_id]))
+        for study in studies
+        if study.patient_id in assigned
+    ]
+    check_disjoint(placed)
+    return limited(placed, limit, seed)
+
+
+def limited(studies: list[Study], limit: int | None, seed: int) -> list[Study]:
+    """At most `limit` studies of each split, those of the first patients in the seed's order; order is kept."""
+    if limit is None:
+        return studies
+    kept: set[str] = set()
+    for split in SPLITS:
+        of_split = [study for study in studies if study.split == split]
+        of_split.sort(key=lambda study: (patient_order(study.patient_id, seed), study.study_id))
+        kept.update(study.study_id for study in of_split[:limit])
+    return [study for study in studies if study.study_id in kept]
