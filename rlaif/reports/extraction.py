@@ -1,0 +1,132 @@
+"""Findings from report text by rules: what is named, present or negated, where, how large, how severe.
+
+Offline, deterministic and linear in the length of the text.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rlaif.reports.clauses import Head, assign_attributes, findings_of, heads_of, location_of, side_of
+from rlaif.reports.findings import Finding
+from rlaif.reports.phrases import Mention, mentions_of, sentences_of, words_of
+
+_DEFINITE = frozenset({"the", "this", "that", "these", "those", "its", "described", "mentioned"})
+_PRONOUNS = frozenset({"it", "its", "they", "this", "these", "largest", "measuring", "measure"})
+_AFTER_ARTICLE = frozenset(
+    {"largest", "biggest", "larger", "lesion", "finding", "size", "dimension", "diameter", "maximum"}
+)
+# How many findings back "the nodule" may refer to.
+_LOOK_BACK = 8
+
+_COMPARISON = re.compile(
+    r"\b(compar(?:ed|ison|ing|ative)|prior|previous(?:ly)?|earlier|unchanged|no (?:\w+ )?(?:interval )?change|stable|"
+    r"interval|new|newly|increas(?:ed|ing|e)|decreas(?:ed|ing|e)|progress(?:ion|ed|ing|ive)|regress(?:ion|ed|ing)|"
+    r"wors(?:e|ened|ening)|improv(?:ed|ement|ing)|resolv(?:ed|ing)|resolution|persist(?:ent|ing|s)|again|remains?|"
+    r"last (?:examination|exam|study|scan|ct))\b"
+)
+# The same words where they compare nothing: quality of tissue, history, the heart's size, no earlier study at hand.
+_NO_COMPARISON = re.compile(
+    r"\b(?:(?:increas|decreas)(?:ed|e|ing) (?:in )?(?:density|densities|attenuation|opacity|opacities|calib\w+|"
+    r"bronch\w+|heart|cardiac|transverse|lucency|ap diameter|kyphosis|thickness)|"
+    r"(?:density|opacity|attenuation|thickness|heart|cardiac|silhouette|heart size|cardiac size) (?:\w+ ){0,3}?"
+    r"increas(?:ed|es|e)|"
+    r"no (?:prior|previous|earlier)[\w ,]{0,40}|comparison:? (?:none|not available|is not available)|"
+    r"(?:prior|previous) (?:\w+ )?(?:surgery|sternotomy|operation|fractures?|trauma|tuberculosis|granulomatous|"
+    r"infection|cholecystectomy|bypass|resection|lobectomy|mastectomy)|(?:hemodynamically|clinically) stable|"
+    r"remain(?:s|der)? (?:of|clear|normal)|resolution ct|high resolution)"
+)
+
+
+def extract(text: str) -> tuple[Finding, ...]:
+    """The findings that a report names, present and negated, in the order of the text.
+
+    Attributes belong to the nearest finding within their clause. A following sentence such as
+    "It measures 12 mm" completes the finding before it.
+    """
+    findings: list[Finding] = []
+    for sentence in sentences_of(text):
+        known = len(findings)
+        named = False
+        words = words_of(sentence)
+        mentions = mentions_of(words)
+        for head, found in _read(sentence, words, mentions):
+            named = True
+            target = _same_before(findings, known, found) if _is_definite(words, head) else None
+            if target is None:
+                findings.append(found)
+            else:
+                findings[target] = _completed(findings[target], found)
+        if not named and findings and _speaks_of_last(words):
+            _complete_last(findings, mentions)
+    return tuple(findings)
+
+
+def _read(sentence: str, words: list[str], mentions: list[Mention]) -> Iterator[tuple[Head, Finding]]:
+    """The findings of one sentence, clause by clause."""
+    clause: list[Mention] = []
+    for mention in [*mentions, None]:
+        if mention is not None and mention.kind != "clause_end":
+            clause.append(mention)
+            continue
+        heads = heads_of(words, clause)
+        if heads:
+            assign_attributes(words, clause, heads)
+        for head in heads:
+            for found in findings_of(head, sentence):
+                yield head, found
+        clause = []
+
+
+def _is_definite(words: list[str], head: Head) -> bool:
+    return head.present and not _DEFINITE.isdisjoint(words[max(0, head.start - 2) : head.start])
+
+
+def _compatible(first: Finding, second: Finding) -> bool:
+    pairs = (
+        (first.side, second.side),
+        (first.location, second.location),
+        (first.size_mm, second.size_mm),
+        (first.severity, second.severity),
+    )
+    return all(a is None or b is None or a == b for a, b in pairs)
+
+
+def _same_before(findings: list[Finding], known: int, found: Finding) -> int | None:
+    """The place among the findings of earlier sentences of the one that "the nodule" takes up again, if any."""
+    for index in range(known - 1, max(-1, known - 1 - _LOOK_BACK), -1):
+        other = findings[index]
+        if other.name == found.name and other.present:
+            return index if _compatible(other, found) else None
+    return None
+
+
+def _completed(finding: Finding, more: Finding) -> Finding:
+    return replace(
+        finding,
+        side=finding.side or more.side,
+        location=finding.location or more.location,
+        size_mm=finding.size_mm or more.size_mm,
+        severity=finding.severity or more.severity,
+    )
+
+
+def _speaks_of_last(words: list[str]) -> bool:
+    return words[:1] != [] and (
+        words[0] in _PRONOUNS or (words[0] == "the" and not _AFTER_ARTICLE.isdisjoint(words[1:2]))
+    )
+
+
+def _complete_last(findings: list[Finding], mentions: list[Mention]) -> None:
+    """Add the size and place of a sentence without a finding of its own to the last finding."""
+    last = findings[-1]
+    places = [mention for mention in mentions if mention.kind == "place"]
+    sizes = [mention.value for mention in mentions if isinstance(mention.value, float)]
+    more = replace(last, side=side_of(places), location=location_of(places), size_mm=max(sizes, default=None))
+    if last.present and _compatible(last, more):
+        findings[-1] = _completed(last, more)
+
+
+def mentions_comparison(text: str) -> bool:
+    """Whether a report compares with an earlier examination ("unchanged", "new", "compared with the prior")."""
+    return any(_COMPARISON.search(_NO_COMPARISON.sub(" ", sentence.lower())) for sentence in sentences_of(text))

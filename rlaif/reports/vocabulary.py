@@ -1,0 +1,55 @@
+"""The whole vocabulary of the extraction as one table of phrases, each with its kind and value."""
+
+from typing import Literal
+
+from rlaif.reports import lexicon, modifiers
+
+Kind = Literal[
+    "finding", "effusion", "calcification", "atherosclerosis", "vessel", "cavity_adjective", "cavity_noun", "heart",
+    "lymph_node", "enlarged", "pathological", "normal", "negated_finding", "place", "severity", "elsewhere", "negation",
+    "negated_before", "affirmation", "ignored", "clause_end", "separator", "new_statement",
+]  # fmt: skip
+Place = tuple[str | None, tuple[str, ...]]
+Value = str | Place
+
+
+def entries() -> list[tuple[str, Kind, Value]]:
+    """All phrases as (phrase, kind, value); of equal phrases the later one holds."""
+    table: list[tuple[str, Kind, Value]] = []
+    plain: list[tuple[Kind, tuple[str, ...]]] = [
+        ("elsewhere", modifiers.ELSEWHERE_PHRASES),
+        ("affirmation", modifiers.AFFIRMATION_PHRASES),
+        ("normal", lexicon.NORMAL_PHRASES),
+        ("pathological", lexicon.PATHOLOGICAL_PHRASES),
+        ("enlarged", lexicon.ENLARGED_PHRASES),
+        ("lymph_node", lexicon.LYMPH_NODE_PHRASES),
+        ("heart", lexicon.HEART_PHRASES),
+        ("calcification", lexicon.CALCIFICATION_PHRASES),
+        ("atherosclerosis", lexicon.ATHEROSCLEROSIS_PHRASES),
+        ("effusion", lexicon.EFFUSION_PHRASES),
+        ("separator", modifiers.SEPARATORS),
+        ("new_statement", modifiers.NEW_STATEMENTS),
+        ("negation", modifiers.NEGATION_PHRASES),
+        ("negated_before", modifiers.NEGATED_BEFORE_PHRASES),
+        ("ignored", modifiers.IGNORED_PHRASES),
+        ("clause_end", modifiers.CLAUSE_ENDS),
+    ]
+    for kind, phrases in plain:
+        table += [(phrase, kind, phrase) for phrase in phrases]
+    named: list[tuple[Kind, dict[str, tuple[str, ...]]]] = [
+        ("vessel", lexicon.VESSEL_PHRASES),
+        ("cavity_adjective", lexicon.CAVITY_ADJECTIVES),
+        ("cavity_noun", lexicon.CAVITY_NOUNS),
+        ("finding", lexicon.FINDING_PHRASES),
+        ("finding", {"pleural effusion": lexicon.HYDROTHORAX_PHRASES}),
+        ("negated_finding", {"lung opacity": lexicon.CLEAR_LUNG_PHRASES}),
+        ("negated_finding", {"pleural effusion": lexicon.CLEAR_PLEURA_PHRASES}),
+        ("severity", modifiers.SEVERITY_PHRASES),
+    ]
+    for kind, names in named:
+        table += [(phrase, kind, name) for name, phrases in names.items() for phrase in phrases]
+    table += [(phrase, "place", (side, ())) for side, phrases in modifiers.SIDE_PHRASES.items() for phrase in phrases]
+    for where, phrases in modifiers.LOCATION_PHRASES.items():
+        table += [(phrase, "place", (None, (where,))) for phrase in phrases]
+    table += [(phrase, "place", place) for phrase, place in modifiers.PLACE_PHRASES.items()]
+    return table
