@@ -1,6 +1,7 @@
 """The normal chest of the phantom: body, lungs, heart, great vessels, airways, bones and upper abdomen."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,11 @@ class Anatomy:
     def aorta_path(self) -> tuple[Point, ...]:
         """The middle line of the aorta from its root over the arch to the diaphragm."""
         arch = self.carina + 27.0
-        return ((6.0, 20.0, self.carina - 35), (8.0, 24.0, arch - 14), (-6.0, 4.0, arch), (-20.0, -28.0, arch - 6)) + (
+        return (
+            (6.0, 20.0, self.carina - 35),
+            (8.0, 24.0, arch - 14),
+            (-6.0, 4.0, arch),
+            (-20.0, -28.0, arch - 6),
             (-23.0, -42.0, arch - 26),
             (-18.0, -44.0, -170.0),
         )
@@ -101,15 +106,14 @@ def heart_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
     cx, cy, cz = anatomy.heart_centre
     cosine, sine = np.float32(np.cos(0.5)), np.float32(np.sin(0.5))
     dx, dy = x - np.float32(cx), y - np.float32(cy)
-    return ellipsoid(
-        cosine * dx - sine * dy, sine * dx + cosine * dy, z - np.float32(cz), (0, 0, 0), anatomy.heart_radii
-    )
+    turned_x, turned_y = cosine * dx - sine * dy, sine * dx + cosine * dy
+    return ellipsoid(turned_x, turned_y, z - np.float32(cz), (0, 0, 0), anatomy.heart_radii)
 
 
 def aorta_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
     """Signed distance (mm) to the aorta's outer wall."""
     path = anatomy.aorta_path
-    pieces = [capsule(x, y, z, a, b, anatomy.aorta_radius) for a, b in zip(path[:-1], path[1:], strict=True)]
+    pieces = [capsule(x, y, z, a, b, anatomy.aorta_radius) for a, b in pairwise(path)]
     return np.asarray(np.minimum.reduce(pieces))
 
 
@@ -118,7 +122,7 @@ def cage_distance(anatomy: Anatomy, x: Array, y: Array) -> tuple[Array, Array, A
     radius = np.sqrt(x * x + y * y)
     ratio = np.sqrt((x / np.float32(anatomy.cage_width)) ** 2 + (y / np.float32(anatomy.cage_depth)) ** 2)
     ratio = np.maximum(ratio, np.float32(1e-4))
-    return radius - radius / ratio, radius, ratio
+    return np.asarray(radius - radius / ratio), radius, ratio
 
 
 def dome_height(anatomy: Anatomy, x: Array, y: Array) -> Array:
@@ -126,7 +130,7 @@ def dome_height(anatomy: Anatomy, x: Array, y: Array) -> Array:
     depth = (y - np.float32(8.0)) ** 2
     right = np.float32(anatomy.dome_right) - ((x - np.float32(55)) ** 2 + depth) * np.float32(1 / 115)
     left = np.float32(anatomy.dome_left) - ((x + np.float32(55)) ** 2 + depth) * np.float32(1 / 115)
-    return np.maximum(right, left)
+    return np.asarray(np.maximum(right, left))
 
 
 def lung_distance(anatomy: Anatomy, side: PatientSide, x: Array, y: Array, z: Array) -> Array:
@@ -136,15 +140,16 @@ def lung_distance(anatomy: Anatomy, side: PatientSide, x: Array, y: Array, z: Ar
     taper = np.sqrt(1 - height * height * height)
     wall = radius * (1 - taper / ratio) + np.float32(PLEURA_MM)
     medial = np.float32(23) - 9 * np.clip(y * np.float32(1 / 50), 0, 1) - np.float32(sign_of(side)) * x
-    return np.maximum(
-        np.maximum(wall, medial), np.maximum(dome_height(anatomy, x, y) - z, z - np.float32(anatomy.apex))
-    )
+    ends = np.maximum(dome_height(anatomy, x, y) - z, z - np.float32(anatomy.apex))
+    return np.asarray(np.maximum(np.maximum(wall, medial), ends))
 
 
 def air_space_distance(anatomy: Anatomy, side: PatientSide, x: Array, y: Array, z: Array) -> Array:
     """Approximate signed distance (mm) to a lung with the heart and aorta taken out."""
     cavity = lung_distance(anatomy, side, x, y, z)
-    return np.maximum(cavity, np.maximum(-heart_distance(anatomy, x, y, z), -aorta_distance(anatomy, x, y, z)))
+    return np.asarray(
+        np.maximum(cavity, np.maximum(-heart_distance(anatomy, x, y, z), -aorta_distance(anatomy, x, y, z)))
+    )
 
 
 def draw_anatomy(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> tuple[Canvas, Structures, list[Array]]:
@@ -168,7 +173,7 @@ def draw_anatomy(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> tupl
         canvas.blend(cavity[side], np.float32(anatomy.lung_hu) - y * np.float32(0.35))
     heart = soft(heart_distance(anatomy, x, y, z), edge) * above
     _draw_vessels(canvas, anatomy, rng, cavity)
-    bone = _draw_bones(canvas, anatomy, cage, coordinates, edge, cavity)
+    bone = _draw_bones(canvas, anatomy, cage, coordinates, edge)
     canvas.blend(heart, BLOOD_HU)
     aorta = _draw_aorta(canvas, anatomy)
     _draw_airways(canvas, anatomy)
@@ -189,14 +194,7 @@ def _draw_vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator, ca
             canvas.tube(hilum, stop, rng.uniform(1.6, 2.6), BLOOD_HU, within=cavity[side])
 
 
-def _draw_bones(
-    canvas: Canvas,
-    anatomy: Anatomy,
-    cage: Array,
-    coordinates: list[Array],
-    edge: float,
-    cavity: dict[PatientSide, Array],
-) -> Array:
+def _draw_bones(canvas: Canvas, anatomy: Anatomy, cage: Array, coordinates: list[Array], edge: float) -> Array:
     """Ribs that fall towards the front, the spine and the sternum; returns the bones' coverage."""
     _, y, z = coordinates
     ring = soft(np.abs(cage - np.float32(3.5)) - np.float32(3.5), edge)
@@ -215,10 +213,12 @@ def _draw_bones(
     canvas.tube((0.0, spine - 32, -200.0), (0.0, spine - 32, 200.0), 5.0, RIB_HU)
     front = anatomy.cage_depth + 4
     canvas.solid(
-        (-18, front - 8, -50), (18, front + 8, 75),
-        lambda x, y, z: np.maximum(ellipsoid(x, y, z * 0, (0, front, 0), (16, 6, 1e3)), np.abs(z - 12) - 60), RIB_HU,
-    )  # fmt: skip
-    return np.maximum(ribs, np.clip((canvas.volume - before) * np.float32(1 / 100), 0, 1))
+        (-18, front - 8, -50),
+        (18, front + 8, 75),
+        lambda x, y, z: np.maximum(ellipsoid(x, y, z * 0, (0, front, 0), (16, 6, 1e3)), np.abs(z - 12) - 60),
+        RIB_HU,
+    )
+    return np.asarray(np.maximum(ribs, np.clip((canvas.volume - before) * np.float32(1 / 100), 0, 1)))
 
 
 def _draw_aorta(canvas: Canvas, anatomy: Anatomy) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def _emphysema(scene: Scene, finding: PlacedFinding) -> None:
 
 def _mosaic(scene: Scene, finding: PlacedFinding) -> None:
     x, y, z = scene.coordinates
-    share = np.clip(waves(x, y, z, 76.0, scene.rng) * 6 + np.float32(0.5), 0, 1)
+    share: Array = np.clip(waves(x, y, z, 76.0, scene.rng) * 6 + np.float32(0.5), 0, 1)
     scene.canvas.blend(scene.both_lungs() * np.float32(0.9), TRAPPED_AIR_HU + share * (PERFUSED_HU - TRAPPED_AIR_HU))
 
 
@@ -133,7 +134,7 @@ def _atelectasis(scene: Scene, finding: PlacedFinding) -> None:
             along = dx * np.float32(outwards[0]) + dy * np.float32(outwards[1]) + dz * np.float32(outwards[2])
             across = dx * np.float32(normal[0]) + dy * np.float32(normal[1]) + dz * np.float32(normal[2])
             plate = np.maximum(np.abs(across) - np.float32(5.0), np.abs(along) - np.float32(length))
-            return np.maximum(plate, np.abs(dy) - np.float32(24.0))
+            return np.asarray(np.maximum(plate, np.abs(dy) - np.float32(24.0)))
 
         low, high = _box((float(middle[0]), float(middle[1]), float(middle[2])), length + 8)
         scene.canvas.solid(low, high, distance, MUSCLE_HU, within=scene.structures.lungs[side])
@@ -217,7 +218,8 @@ def _arterial_calcification(scene: Scene, finding: PlacedFinding) -> None:
 
     def distance(x: Array, y: Array, z: Array) -> Array:
         rim = np.abs(aorta_distance(anatomy, x, y, z) + 1) - np.float32(wall / 2)
-        return np.maximum(rim, (threshold - waves(x, y, z, 38.0, np.random.default_rng(phases))) * 20)
+        gaps = (threshold - waves(x, y, z, 38.0, np.random.default_rng(phases))) * 20
+        return np.asarray(np.maximum(rim, gaps))
 
     low = (-25 - radius - 4, -46 - radius - 4, -60.0)
     scene.canvas.solid(low, (26.0, 44.0, anatomy.carina + 45), distance, CALCIUM_HU)
@@ -244,16 +246,11 @@ def _hiatal_hernia(scene: Scene, finding: PlacedFinding) -> None:
 
 def _medical_material(scene: Scene, finding: PlacedFinding) -> None:
     """A pacemaker under the skin, with a lead through the superior vena cava to the heart."""
-    x, y, z = centre = _centre(finding)
+    centre = _centre(finding)
     scene.canvas.ellipsoid(centre, (finding.radius, 8.0, finding.radius), METAL_HU)
-    path: list[Point] = [
-        (x, y, z),
-        (sign_of(finding.sides[0]) * 45.0, 30.0, 112.0),
-        (21.0, 13.0, 98.0),
-        (20.0, 14.0, 0.0),
-    ]
-    path.append((-24.0, 26.0, -50.0))
-    for start, stop in zip(path[:-1], path[1:], strict=True):
+    subclavian, cava = (sign_of(finding.sides[0]) * 45.0, 30.0, 112.0), (21.0, 13.0, 98.0)
+    path: tuple[Point, ...] = (centre, subclavian, cava, (20.0, 14.0, 0.0), (-24.0, 26.0, -50.0))
+    for start, stop in pairwise(path):
         scene.canvas.tube(start, stop, 2.2, METAL_HU)
 
 

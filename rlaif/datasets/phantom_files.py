@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from rlaif.datasets.phantom import PhantomSettings, PhantomStudy
 
 # CT-RATE names the held-out set "valid" in its tree and label table, and "validation" in its other tables.
-_TABLES = {
-    "train": ("train_reports", "train_metadata", "train"),
-    "valid": ("validation_reports", "validation_metadata", "validation"),
-}
+_TABLES = {"train": "train", "valid": "validation"}
 
 
 def volume_path(root: Path, study_id: str) -> Path:
@@ -79,16 +76,16 @@ def write_settings(root: Path, name: str, settings: dict[str, Any]) -> None:
 
 def write_tables(root: Path, studies: Sequence["PhantomStudy"], settings: "PhantomSettings") -> None:
     """Write the reports, metadata, labels and (with regions) region sentences of all studies as CSV."""
-    for prefix, (reports, metadata, regions) in _TABLES.items():
+    for prefix, table in _TABLES.items():
         chosen = [study for study in studies if study.study_id.startswith(prefix)]
         dataset = root / "dataset"
         _write_csv(
-            dataset / "radiology_text_reports" / f"{reports}.csv",
+            dataset / "radiology_text_reports" / f"{table}_reports.csv",
             ("VolumeName", "ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN"),
             (_report_row(study, settings) for study in chosen),
         )
         _write_csv(
-            dataset / "metadata" / f"{metadata}.csv", _METADATA, (_metadata_row(one, settings) for one in chosen)
+            dataset / "metadata" / f"{table}_metadata.csv", _METADATA, (_metadata_row(one, settings) for one in chosen)
         )
         _write_csv(
             dataset / "multi_abnormality_labels" / f"{prefix}_predicted_labels.csv",
@@ -97,7 +94,7 @@ def write_tables(root: Path, studies: Sequence["PhantomStudy"], settings: "Phant
         )
         if settings.regions:
             _write_csv(
-                dataset / "radgenome_files" / f"{regions}_region_report.csv",
+                dataset / "radgenome_files" / f"{table}_region_report.csv",
                 ("Volumename", "Anatomy", "Sentence"),
                 (row for study in chosen for row in _sentence_rows(study)),
             )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 Point = tuple[float, float, float]
+Axis = npt.NDArray[np.float64]
 Distance = Callable[[Array, Array, Array], Array]
 
 SUBSAMPLE_MM = 3.5
@@ -24,7 +25,7 @@ def rotation_matrix(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.flo
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    return about_y @ about_x @ about_z
+    return np.asarray(about_y @ about_x @ about_z)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Grid:
             coordinates.append((part_z + part_y) + part_x)
         return coordinates
 
-    def _axis(self, axis: int, start: int, stop: int, factor: int) -> npt.NDArray[np.float64]:
+    def _axis(self, axis: int, start: int, stop: int, factor: int) -> Axis:
         """World coordinates along an array axis from voxel `start` to `stop`, `factor` to a voxel."""
         size, spacing = self.shape[axis], self.spacing[axis]
         steps = (np.arange((stop - start) * factor) + 0.5) / factor - 0.5 + start
@@ -153,19 +154,19 @@ def _around(points: list[Point], margin: float) -> tuple[Point, Point]:
 
 def soft(distance: Array, width: float) -> Array:
     """Coverage from 1 inside to 0 outside, with an edge of `width` mm about distance 0."""
-    return np.clip(0.5 - distance * np.float32(1 / width), 0.0, 1.0, dtype=np.float32)
+    return np.asarray(np.clip(0.5 - distance * np.float32(1 / width), 0.0, 1.0, dtype=np.float32))
 
 
 def ellipsoid(x: Array, y: Array, z: Array, centre: Point, radii: Point) -> Array:
     """Approximate signed distance (mm, exact for spheres) to an axis-aligned ellipsoid."""
     dx, dy, dz = x - np.float32(centre[0]), y - np.float32(centre[1]), z - np.float32(centre[2])
     if radii[0] == radii[1] == radii[2]:
-        return np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(radii[0])
+        return np.asarray(np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(radii[0]))
     ux, uy, uz = (part / np.float32(radius) for part, radius in zip((dx, dy, dz), radii, strict=True))
     level = np.sqrt(ux * ux + uy * uy + uz * uz)
     gx, gy, gz = (part / np.float32(radius) for part, radius in zip((ux, uy, uz), radii, strict=True))
     slope = np.sqrt(gx * gx + gy * gy + gz * gz)
-    return level * (level - 1) / np.maximum(slope, np.float32(1e-6))
+    return np.asarray(level * (level - 1) / np.maximum(slope, np.float32(1e-6)))
 
 
 def capsule(x: Array, y: Array, z: Array, start: Point, stop: Point, radius: float) -> Array:
@@ -174,7 +175,7 @@ def capsule(x: Array, y: Array, z: Array, start: Point, stop: Point, radius: flo
     dx, dy, dz = x - np.float32(start[0]), y - np.float32(start[1]), z - np.float32(start[2])
     along = np.clip((dx * axis[0] + dy * axis[1] + dz * axis[2]) / np.float32(max(float(axis @ axis), 1e-6)), 0, 1)
     dx, dy, dz = dx - along * axis[0], dy - along * axis[1], dz - along * axis[2]
-    return np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(radius)
+    return np.asarray(np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(radius))
 
 
 def waves(x: Array, y: Array, z: Array, period: float, rng: np.random.Generator) -> Array:
