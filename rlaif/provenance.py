@@ -86,11 +86,11 @@ def git_state(project: Path) -> dict[str, Any] | None:
 
 def _git(project: Path, *arguments: str) -> str | None:
     """What git says, or None where there is no git, no checkout, or no answer in time."""
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         answer = subprocess.run(
             ["git", "-C", str(project), *arguments],
-            env=environment,
+            env={**inherited, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
             capture_output=True,
             text=True,
             timeout=_GIT_SECONDS,
