@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from rlaif.reports.findings import Finding, Severity, Side
-from rlaif.reports.lexicon import LUNG_UNLESS_ELSEWHERE, WITHOUT_SIDE
+from rlaif.reports.lexicon import CALCIFICATION_OF_VESSEL, LUNG_UNLESS_ELSEWHERE, WITHOUT_PLACE
 from rlaif.reports.modifiers import LOBE_ORDER, SEVERITY_PHRASES
 from rlaif.reports.phrases import Mention
 
@@ -14,7 +14,11 @@ _ATTRIBUTE_KINDS = frozenset(
     {"place", "size", "severity", "vessel", "cavity_adjective", "cavity_noun", "elsewhere", "enlarged", "pathological"}
 )
 _COORDINATION = frozenset({"and", "or", "nor", ",", "/", "&", "pleural", "pericardial"})
+_APPOSITION = frozenset({"of", "type", "like", "a"})
+_OUTSIDE_THE_LUNG = frozenset({(None, ("chest wall",)), (None, ("axilla",))})
 _VERBS = frozenset({"is", "are", "was", "were", "measure", "normal", "unremarkable"})
+_LEADING_WORDS = 24
+_PARTED_BY_AND = frozenset({"size", "severity", "elsewhere", "enlarged"})
 _PREPOSITIONS = frozenset({"in", "on", "at", "within", "throughout", "involving"})
 _SEVERITIES: tuple[Severity, ...] = ("severe", "moderate", "mild")
 # Words that may stand between "heart" and "enlarged" without parting them.
@@ -84,7 +88,23 @@ def heads_of(words: list[str], mentions: list[Mention]) -> list[Head]:
     heads += _heart_heads(words, mentions)
     heads.sort(key=lambda head: head.start)
     _set_polarity(words, mentions, heads)
-    return heads
+    return _joined(words, heads)
+
+
+def _joined(words: list[str], heads: list[Head]) -> list[Head]:
+    """The heads with those made one that name the same thing: "lung opacity of ground-glass density"."""
+    joined: list[Head] = []
+    for head in heads:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and (last.kind, last.name, last.present) == (head.kind, head.name, head.present)
+            and _APPOSITION.issuperset(words[last.end : head.start])
+        ):
+            last.end = head.end
+        else:
+            joined.append(head)
+    return joined
 
 
 def _set_polarity(words: list[str], mentions: list[Mention], heads: list[Head]) -> None:
@@ -177,17 +197,26 @@ def _owner(
         return before
     parted = separator is not None and separator.start >= attribute.end
     if before is None:
-        if not parted:
-            return after
-        verb_between = not _VERBS.isdisjoint(words[attribute.end : after.start])
-        loose = attribute.kind in ("size", "severity", "elsewhere", "enlarged") and separator is not None
-        if verb_between or (loose and separator is not None and separator.value != ","):
-            return None
-        return after
+        return after if not parted or _leads(words, attribute, after, separator) else None
     if separator is not None:
         return before if parted else after
     gap = words[attribute.end : after.start]
     return after if len(gap) <= 2 and not {"in", "of", "the", "lung", "lobe"} & set(gap) else before
+
+
+def _leads(words: list[str], attribute: Mention, head: Head, separator: Mention | None) -> bool:
+    """Whether an attribute at the head of a clause, parted from the first finding, still belongs to it.
+
+    "In the left lung, there is a nodule" and "12 mm, solid nodule" say so; "The left lung is normal, a
+    nodule" and "The aorta measures 45 mm and a nodule" do not.
+    """
+    between = words[attribute.end : min(head.start, attribute.end + _LEADING_WORDS)]
+    if head.start - attribute.end > _LEADING_WORDS:
+        return False
+    if attribute.kind in _PARTED_BY_AND and separator is not None and separator.value != ",":
+        return False
+    statement = takewhile(lambda word: word not in _COORDINATION, between)
+    return _VERBS.isdisjoint(statement)
 
 
 def _share_places(words: list[str], heads: list[Head]) -> None:
@@ -250,13 +279,15 @@ def _names(head: Head) -> list[str]:
             return []
         return list(adjectives or nouns) or ["pleural effusion"]
     if head.kind in ("calcification", "atherosclerosis"):
-        vessels = list(dict.fromkeys(str(a.value) for a in head.attributes if a.kind == "vessel"))
-        return vessels or (["arterial wall calcification"] if head.kind == "atherosclerosis" else [])
+        vessels = [CALCIFICATION_OF_VESSEL[str(a.value)] for a in head.attributes if a.kind == "vessel"]
+        unsaid = ["arterial wall calcification"] if head.kind == "atherosclerosis" else []
+        return list(dict.fromkeys(vessels)) or unsaid
     if head.kind == "lymph_node":
         pathological = any(a.kind in ("enlarged", "pathological") and _near(head, a) for a in head.attributes)
         large = any(isinstance(a.value, float) and a.value >= _ENLARGED_NODE_MM for a in head.attributes)
         return ["lymphadenopathy"] if pathological or large or not head.present else []
-    if head.name in LUNG_UNLESS_ELSEWHERE and "elsewhere" in kinds:
+    outside = "elsewhere" in kinds or any(a.value in _OUTSIDE_THE_LUNG for a in head.attributes)
+    if head.name in LUNG_UNLESS_ELSEWHERE and outside:
         return []
     return [head.name]
 
@@ -279,7 +310,8 @@ def findings_of(head: Head, sentence: str) -> Iterator[Finding]:
         sentence=sentence,
     )
     for name in _names(head):
-        if name in WITHOUT_SIDE:
-            yield replace(found, name=name, side=None, location=None)
+        if name in WITHOUT_PLACE:
+            aortic = name == "arterial wall calcification" and any(a.value == "aorta" for a in head.attributes)
+            yield replace(found, name=name, side=None, location="aorta" if aortic else None)
         else:
             yield replace(found, name=name)

@@ -12,6 +12,7 @@ from rlaif.reports.findings import Finding
 from rlaif.reports.phrases import Mention, mentions_of, sentences_of, words_of
 
 _DEFINITE = frozenset({"the", "this", "that", "these", "those", "its", "described", "mentioned"})
+_SUPERLATIVE = frozenset({"largest", "biggest", "larger"})
 _PRONOUNS = frozenset({"it", "its", "they", "this", "these", "largest", "measuring", "measure"})
 _AFTER_ARTICLE = frozenset(
     {"largest", "biggest", "larger", "lesion", "finding", "size", "dimension", "diameter", "maximum"}
@@ -52,7 +53,7 @@ def extract(text: str) -> tuple[Finding, ...]:
         mentions = mentions_of(words)
         for head, found in _read(sentence, words, mentions):
             named = True
-            target = _same_before(findings, known, found) if _is_definite(words, head) else None
+            target = _taken_up(words, head, findings, known, found)
             if target is None:
                 findings.append(found)
             else:
@@ -78,10 +79,6 @@ def _read(sentence: str, words: list[str], mentions: list[Mention]) -> Iterator[
         clause = []
 
 
-def _is_definite(words: list[str], head: Head) -> bool:
-    return head.present and not _DEFINITE.isdisjoint(words[max(0, head.start - 2) : head.start])
-
-
 def _compatible(first: Finding, second: Finding) -> bool:
     pairs = (
         (first.side, second.side),
@@ -92,9 +89,13 @@ def _compatible(first: Finding, second: Finding) -> bool:
     return all(a is None or b is None or a == b for a, b in pairs)
 
 
-def _same_before(findings: list[Finding], known: int, found: Finding) -> int | None:
-    """The place among the findings of earlier sentences of the one that "the nodule" takes up again, if any."""
-    for index in range(known - 1, max(-1, known - 1 - _LOOK_BACK), -1):
+def _taken_up(words: list[str], head: Head, findings: list[Finding], known: int, found: Finding) -> int | None:
+    """The place of the finding that "the nodule" (of an earlier sentence) or "the largest nodule" takes up, if any."""
+    before = words[max(0, head.start - 2) : head.start]
+    if not head.present or _DEFINITE.isdisjoint(before):
+        return None
+    end = known if _SUPERLATIVE.isdisjoint(before) else len(findings)
+    for index in range(end - 1, max(-1, end - 1 - _LOOK_BACK), -1):
         other = findings[index]
         if other.name == found.name and other.present:
             return index if _compatible(other, found) else None

@@ -8,8 +8,8 @@ from rlaif.reports.findings import CT_RATE_LABELS
 
 CT_RATE_NAMES = tuple(label.lower() for label in CT_RATE_LABELS)
 
-# Organs in the midline, or present once: a side word near them belongs to something else.
-WITHOUT_SIDE = frozenset(
+# Organs in the midline, or present once: a place near them belongs to something else.
+WITHOUT_PLACE = frozenset(
     {
         "cardiomegaly",
         "pericardial effusion",
@@ -198,14 +198,22 @@ ATHEROSCLEROSIS_PHRASES = (
     "arteriosclerosis", "arteriosclerotic change",
 )  # fmt: skip
 VESSEL_PHRASES: dict[str, tuple[str, ...]] = {
-    "coronary artery wall calcification": ("coronary artery", "coronary", "coronary vessel", "coronary arterial"),
-    "arterial wall calcification": (
-        "aorta", "aortic", "aortic arch", "artery", "arterial", "carotid", "carotid artery", "vascular", "vessel",
-        "subclavian", "subclavian artery", "supraaortic branch", "supra aortic branch", "thoracic aorta",
-        "arcus aorta", "ascending aorta", "descending aorta", "abdominal aorta", "great vessel", "aortic wall",
-        "arterial wall", "vascular wall", "thoracic aortic", "brachiocephalic artery",
+    "coronary": ("coronary artery", "coronary", "coronary vessel", "coronary arterial"),
+    "aorta": (
+        "aorta", "aortic", "aortic arch", "thoracic aorta", "arcus aorta", "ascending aorta", "descending aorta",
+        "abdominal aorta", "aortic wall", "thoracic aortic",
+    ),
+    "artery": (
+        "artery", "arterial", "carotid", "carotid artery", "vascular", "vessel", "subclavian", "subclavian artery",
+        "supraaortic branch", "supra aortic branch", "great vessel", "arterial wall", "vascular wall",
+        "brachiocephalic artery",
     ),
 }  # fmt: skip
+CALCIFICATION_OF_VESSEL = {
+    "coronary": "coronary artery wall calcification",
+    "aorta": "arterial wall calcification",
+    "artery": "arterial wall calcification",
+}
 CAVITY_ADJECTIVES: dict[str, tuple[str, ...]] = {
     "pericardial effusion": ("pericardial",),
     "pleural effusion": ("pleural",),

@@ -34,6 +34,7 @@ LOCATION_PHRASES: dict[str, tuple[str, ...]] = {
         "mediastinum", "mediastinal", "paratracheal", "subcarinal", "prevascular", "precarinal", "aortopulmonary",
         "aorticopulmonary", "aortopulmonary window", "pretracheal",
     ),
+    "chest wall": ("chest wall", "thoracic wall"),
     "axilla": ("axilla", "axillary", "axillae"),
     "supraclavicular": ("supraclavicular",),
     "retrocardiac": ("retrocardiac", "retrocardiac region"),
@@ -73,10 +74,10 @@ SEVERITY_PHRASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Organs other than lung, pleura and heart: a nodule there is no lung nodule.
 ELSEWHERE_PHRASES = (
-    "liver", "hepatic", "kidney", "renal", "adrenal", "adrenal gland", "surrenal", "thyroid", "thyroid gland",
-    "breast", "spleen", "splenic", "pancreas", "pancreatic", "gallbladder", "bone", "bony", "vertebra", "vertebral",
-    "skin", "subcutaneous", "abdominal", "abdomen", "pelvic", "pelvis", "perihepatic", "chest wall", "soft tissue",
-    "thymic", "esophageal", "gastric",
+    "liver", "hepatic", "kidney", "renal", "adrenal", "adrenal gland", "surrenal",
+    "thyroid", "thyroid gland", "breast", "spleen", "splenic", "pancreas", "pancreatic", "gallbladder", "bone",
+    "bony", "vertebra", "vertebral", "skin", "subcutaneous", "abdominal", "abdomen", "pelvic", "pelvis",
+    "perihepatic", "soft tissue", "thymic", "esophageal", "gastric",
 )  # fmt: skip
 
 NEGATION_PHRASES = (
