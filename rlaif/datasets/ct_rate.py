@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import CtRateSettings, SplitSettings
-from rlaif.datasets.splits import UNDIVIDED, assign_splits, check_disjoint, limited
+from rlaif.datasets.splits import UNDIVIDED, assign_in_order, assign_splits, check_disjoint, limited
 from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, data_folder, within
-from rlaif.records import Quarantined, Study
+from rlaif.records import Quarantined, Split, Study
 from rlaif.reports.findings import CT_RATE_LABELS
 
 # {split}_{patient}_{scan}_{reconstruction}
@@ -139,9 +139,24 @@ def _read_labels(root: Path, side: str) -> dict[str, tuple[str, ...]]:
 
 def _place(studies: list[Study], settings: CtRateSettings) -> list[Study]:
     """The studies with their split: `valid` held out, `train` divided into SFT and alignment by patient."""
-    train = {study.patient_id for study in studies if study.patient_id.startswith("train")}
-    valid = {study.patient_id for study in studies} - train
-    splits = assign_splits(train, settings.split, settings.seed, ("sft", "align")) if train else {}
+    patients = sorted({study.patient_id for study in studies}, key=_number)
+    train = [patient for patient in patients if patient.startswith("train")]
+    valid = [patient for patient in patients if not patient.startswith("train")]
+    # With fractions, all of `valid` is held out, whatever share the settings give.
     heldout = settings.split if settings.split.counted else SplitSettings(sft=0.0, align=0.0, heldout=1.0)
-    splits |= assign_splits(valid, heldout, settings.seed, ("heldout",)) if valid else {}
+
+    def divide(some: list[str], shares: SplitSettings, among: tuple[Split, ...]) -> dict[str, Split]:
+        if not some:
+            return {}
+        if settings.order == "number":
+            return assign_in_order(some, shares, among)
+        return assign_splits(some, shares, settings.seed, among)
+
+    splits = divide(train, settings.split, ("sft", "align")) | divide(valid, heldout, ("heldout",))
     return [replace(study, split=splits[study.patient_id]) for study in studies if study.patient_id in splits]
+
+
+def _number(patient_id: str) -> tuple[int, str]:
+    """The place of a patient in the order of CT-RATE's numbers: `train_2` before `train_10`."""
+    number = patient_id.partition("_")[2]
+    return (len(number), number)

@@ -1,17 +1,15 @@
 """One way in to every data set that is read from disk."""
 
-from typing import Annotated
-
-from pydantic import Field
+from dataclasses import replace
+from pathlib import Path
 
 from rlaif.datasets import ct_rate, folder, openi
-from rlaif.datasets.settings import CtRateSettings, FolderSettings, OpeniSettings
+from rlaif.datasets.phantom import labels_of
+from rlaif.datasets.settings import CtRateSettings, FolderSettings, OpeniSettings, PhantomDataSettings, SplitSettings
 from rlaif.datasets.study_table import StudyTable
 
-ReadSettings = Annotated[CtRateSettings | FolderSettings | OpeniSettings, Field(discriminator="name")]
 
-
-def load(settings: ReadSettings) -> StudyTable:
+def load(settings: CtRateSettings | FolderSettings | OpeniSettings) -> StudyTable:
     """Read the studies of the data set that the settings describe; raises DatasetError where it cannot be used."""
     match settings:
         case CtRateSettings():
@@ -20,3 +18,15 @@ def load(settings: ReadSettings) -> StudyTable:
             return folder.read_studies(settings)
         case OpeniSettings():
             return openi.read_studies(settings)
+
+
+def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:
+    """Read the phantom that `rlaif.datasets.phantom.generate` wrote to `root`, through the adapter for CT-RATE.
+
+    Splits are those of the generator (`phantom.split_of`); labels are its truth, with sides. Raises
+    DatasetError where the folder does not hold all of it.
+    """
+    split = SplitSettings(sft=settings.sft, align=settings.align, heldout=settings.heldout)
+    table = ct_rate.read_studies(CtRateSettings(path=root, split=split, order="number"), source="phantom")
+    labels = labels_of(root)
+    return StudyTable([replace(one, labels=labels[one.study_id]) for one in table.studies], table.quarantined)

@@ -1,9 +1,11 @@
 """What a configuration says of a data set: one frozen model for each layout, told apart by `name`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rlaif.datasets.phantom import PhantomSettings
 
 
 class _Frozen(BaseModel):
@@ -20,16 +22,15 @@ class SplitSettings(_Frozen):
     @property
     def counted(self) -> bool:
         """Whether the shares are numbers of patients rather than fractions."""
-        return max(self.sft, self.align, self.heldout) > 1
+        return abs(self.sft + self.align + self.heldout - 1.0) > 1e-6
 
     @model_validator(mode="after")
     def _fractions_or_counts(self) -> "SplitSettings":
         shares = (self.sft, self.align, self.heldout)
-        if self.counted:
-            if any(not float(share).is_integer() for share in shares):
-                raise ValueError(f"split {shares} mixes fractions and numbers of patients; give one or the other")
-        elif abs(sum(shares) - 1.0) > 1e-6:
-            raise ValueError(f"split fractions {shares} sum to {sum(shares):g} instead of 1")
+        if self.counted and (sum(shares) == 0 or any(not float(share).is_integer() for share in shares)):
+            raise ValueError(
+                f"split {shares} for sft, align and heldout must be fractions that sum to 1, or numbers of patients"
+            )
         return self
 
 
@@ -57,12 +58,14 @@ class CtRateSettings(_Layout):
     """A folder in the layout of CT-RATE.
 
     The `valid` volumes are held out; `split.sft` and `split.align` divide the patients of `train`
-    in their proportion (or by number). `missing_volumes` says what becomes of table rows whose volume
-    is not on disk: `skip` is for partial downloads.
+    in their proportion (or by number), in the seed's order or in that of the patients' numbers.
+    `missing_volumes` says what becomes of table rows whose volume is not on disk: `skip` is for
+    partial downloads.
     """
 
     name: Literal["ct_rate"] = "ct_rate"
     columns: CtRateColumns = CtRateColumns()
+    order: Literal["seed", "number"] = "seed"
     missing_volumes: Literal["quarantine", "skip"] = "quarantine"
 
 
@@ -102,3 +105,19 @@ class OpeniSettings(_Layout):
 
     name: Literal["openi"] = "openi"
     columns: OpeniColumns = OpeniColumns()
+
+
+class PhantomDataSettings(PhantomSettings):
+    """The built-in data: what the generator draws, under the name that configurations choose it by."""
+
+    name: Literal["phantom"] = "phantom"
+
+    @property
+    def generator(self) -> PhantomSettings:
+        """The generator's own settings, which its fingerprint is taken of."""
+        return PhantomSettings(**self.model_dump(exclude={"name"}))
+
+
+DataSettings = Annotated[
+    PhantomDataSettings | CtRateSettings | FolderSettings | OpeniSettings, Field(discriminator="name")
+]

@@ -23,27 +23,18 @@ def patient_order(patient_id: str, seed: int) -> float:
 def assign_splits(
     patients: Iterable[str], settings: SplitSettings, seed: int, among: Sequence[Split] = SPLITS
 ) -> dict[str, Split]:
-    """The split of each patient, divided among the splits of `among` in the settings' shares.
+    """The split of each patient, divided among the splits of `among` in the settings' shares by hash.
 
     With fractions a patient's split never changes when others are added or removed. With numbers,
     the first patients in the seed's order are taken, and the remaining ones have no split. Raises
     DatasetError where numbers ask for more patients than there are, or all shares of `among` are 0.
     """
-    shares = {split: float(getattr(settings, split)) for split in among}
-    total = sum(shares.values())
     ordered = sorted(set(patients), key=lambda patient: (patient_order(patient, seed), patient))
-    assigned: dict[str, Split] = {}
+    shares = _shares(settings, among, len(ordered))
     if settings.counted:
-        if total > len(ordered):
-            wanted = ", ".join(f"{split} {share:.0f}" for split, share in shares.items())
-            raise DatasetError(f"data.split asks for {wanted} patients, and there are {len(ordered)}; ask for fewer")
-        start = 0
-        for split, share in shares.items():
-            assigned.update(dict.fromkeys(ordered[start : start + int(share)], split))
-            start += int(share)
-        return assigned
-    if ordered and total <= 0.0:
-        raise DatasetError(f"data.split gives no share to {' or '.join(among)}, and {len(ordered)} patients need one")
+        return _consecutive(ordered, shares)
+    assigned: dict[str, Split] = {}
+    total = sum(shares.values())
     for patient in ordered:
         place, passed = patient_order(patient, seed) * total, 0.0
         for split, share in shares.items():
@@ -52,6 +43,44 @@ def assign_splits(
                 assigned[patient] = split
                 if place < passed:
                     break
+    return assigned
+
+
+def assign_in_order(
+    ordered: Sequence[str], settings: SplitSettings, among: Sequence[Split] = SPLITS
+) -> dict[str, Split]:
+    """The split of each patient, the first ones of the given order going to the first split of `among`.
+
+    Fractions are taken of the number of patients, so that adding patients can move others. Raises
+    DatasetError as `assign_splits` does.
+    """
+    shares = _shares(settings, among, len(ordered))
+    if not settings.counted:
+        total, passed, bounds = sum(shares.values()), 0.0, [0]
+        for share in shares.values():
+            passed += share
+            bounds.append(round(len(ordered) * passed / total))
+        shares = {split: float(bounds[place + 1] - bounds[place]) for place, split in enumerate(shares)}
+    return _consecutive(ordered, shares)
+
+
+def _shares(settings: SplitSettings, among: Sequence[Split], patients: int) -> dict[Split, float]:
+    """The share of each split of `among`; DatasetError where the patients cannot be divided so."""
+    shares = {split: float(getattr(settings, split)) for split in among}
+    if settings.counted and sum(shares.values()) > patients:
+        wanted = ", ".join(f"{split} {share:.0f}" for split, share in shares.items())
+        raise DatasetError(f"data.split asks for {wanted} patients, and there are {patients}; ask for fewer")
+    if not settings.counted and patients and sum(shares.values()) <= 0.0:
+        raise DatasetError(f"data.split gives no share to {' or '.join(among)}, and {patients} patients need one")
+    return shares
+
+
+def _consecutive(ordered: Sequence[str], counts: dict[Split, float]) -> dict[str, Split]:
+    assigned: dict[str, Split] = {}
+    start = 0
+    for split, count in counts.items():
+        assigned.update(dict.fromkeys(ordered[start : start + int(count)], split))
+        start += int(count)
     return assigned
 
 
