@@ -1,12 +1,13 @@
 """The normal chest of the phantom: body, lungs, heart, great vessels, airways, bones and upper abdomen."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from rlaif.datasets.phantom_shapes import Array, Canvas, Grid, Point, capsule, ellipsoid, soft
+from rlaif.datasets.phantom_shapes import Array, Canvas, Grid, Point, around, capsule, ellipsoid, soft
 
 PatientSide = Literal["left", "right"]
 SIDES: tuple[PatientSide, PatientSide] = ("right", "left")
@@ -133,15 +134,24 @@ def dome_height(anatomy: Anatomy, x: Array, y: Array) -> Array:
     return np.asarray(np.maximum(right, left))
 
 
-def lung_distance(anatomy: Anatomy, side: PatientSide, x: Array, y: Array, z: Array) -> Array:
-    """Approximate signed distance (mm) to a pleural cavity, the heart and aorta not yet taken out."""
+def chest_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
+    """Approximate signed distance (mm) to the inside of the chest, above the diaphragm and below the apices."""
     _, radius, ratio = cage_distance(anatomy, x, y)
-    height = np.clip(z / np.float32(anatomy.apex), 0, 1)
+    height = np.clip(z * np.float32(1 / anatomy.apex), 0, 1)
     taper = np.sqrt(1 - height * height * height)
     wall = radius * (1 - taper / ratio) + np.float32(PLEURA_MM)
-    medial = np.float32(23) - 9 * np.clip(y * np.float32(1 / 50), 0, 1) - np.float32(sign_of(side)) * x
     ends = np.maximum(dome_height(anatomy, x, y) - z, z - np.float32(anatomy.apex))
-    return np.asarray(np.maximum(np.maximum(wall, medial), ends))
+    return np.asarray(np.maximum(wall, ends))
+
+
+def _medial_distance(side: PatientSide, x: Array, y: Array) -> Array:
+    """Signed distance (mm) to a side's part of the chest, the mediastinum's surface being the limit."""
+    return np.asarray(np.float32(23) - 9 * np.clip(y * np.float32(1 / 50), 0, 1) - np.float32(sign_of(side)) * x)
+
+
+def lung_distance(anatomy: Anatomy, side: PatientSide, x: Array, y: Array, z: Array) -> Array:
+    """Approximate signed distance (mm) to a pleural cavity, the heart and aorta not yet taken out."""
+    return np.asarray(np.maximum(chest_distance(anatomy, x, y, z), _medial_distance(side, x, y)))
 
 
 def air_space_distance(anatomy: Anatomy, side: PatientSide, x: Array, y: Array, z: Array) -> Array:
@@ -168,8 +178,9 @@ def draw_anatomy(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> tupl
     right_part = soft(np.float32(-20) - x, 20.0)
     canvas.blend(abdomen, SPLEEN_HU + right_part * np.float32(LIVER_HU - SPLEEN_HU))
     cavity: dict[PatientSide, Array] = {}
+    chest = chest_distance(anatomy, x, y, z)
     for side in SIDES:
-        cavity[side] = soft(lung_distance(anatomy, side, x, y, z), edge)
+        cavity[side] = soft(np.maximum(chest, _medial_distance(side, x, y)), edge)
         canvas.blend(cavity[side], np.float32(anatomy.lung_hu) - y * np.float32(0.35))
     heart = soft(heart_distance(anatomy, x, y, z), edge) * above
     _draw_vessels(canvas, anatomy, rng, cavity)
@@ -224,10 +235,12 @@ def _draw_bones(canvas: Canvas, anatomy: Anatomy, cage: Array, coordinates: list
 def _draw_aorta(canvas: Canvas, anatomy: Anatomy) -> Array:
     """The aorta and the superior vena cava; returns the aorta's coverage."""
     coverage = np.zeros(canvas.grid.shape, dtype=np.float32)
-    reach = anatomy.aorta_radius
-    window = canvas.grid.window((-25 - reach, -46 - reach, -170), (10 + reach, 26 + reach, anatomy.carina + 42))
-    if window is not None:
-        coverage[window] = canvas.grid.coverage(window, lambda x, y, z: aorta_distance(anatomy, x, y, z))
+    radius = anatomy.aorta_radius
+    for start, stop in pairwise(anatomy.aorta_path):
+        window = canvas.grid.window(*around((start, stop), radius))
+        if window is not None:
+            piece = canvas.grid.coverage(window, partial(capsule, start=start, stop=stop, radius=radius))
+            np.maximum(coverage[window], piece, out=coverage[window])
     canvas.blend(coverage, BLOOD_HU)
     canvas.tube((22.0, 16.0, anatomy.carina - 40), (20.0, 12.0, 150.0), 8.0, BLOOD_HU)
     return coverage

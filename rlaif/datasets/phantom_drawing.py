@@ -23,7 +23,7 @@ from rlaif.datasets.phantom_anatomy import (
 from rlaif.datasets.phantom_findings import FINDING_NAMES, HEART_SCALES, PlacedFinding
 from rlaif.datasets.phantom_shapes import Array, Canvas, Grid, Point, ellipsoid, soft, waves
 
-CALCIUM_HU, METAL_HU, FLUID_HU, CONSOLIDATION_HU, GROUND_GLASS_HU = 1100.0, 3000.0, 8.0, 35.0, -520.0
+CALCIUM_HU, METAL_HU, FLUID_HU, CONSOLIDATION_HU, GROUND_GLASS_HU = 1300.0, 3000.0, 8.0, 35.0, -520.0
 EMPHYSEMA_HU, TRAPPED_AIR_HU, PERFUSED_HU, SEPTUM_HU, NODULE_HU = -985.0, -940.0, -690.0, -150.0, 50.0
 EFFUSION_MM = (32.0, 54.0, 78.0)
 PERICARDIAL_MM = (9.0, 16.0, 25.0)
@@ -39,6 +39,10 @@ class Scene:
     coordinates: list[Array]
     edge: float
     rng: np.random.Generator
+
+    def filled(self, side: PatientSide) -> Array:
+        """The coverage of a lung for what replaces it up to its wall, without a rim of air in half-filled voxels."""
+        return np.minimum(self.structures.lungs[side] * 4, np.float32(1))
 
     def both_lungs(self, sides: Sequence[PatientSide] = ("right", "left")) -> Array:
         """The coverage [depth, height, width] of the lungs of some sides."""
@@ -95,7 +99,7 @@ def _pleural_effusion(scene: Scene, finding: PlacedFinding) -> None:
     level = back - np.clip(z + 70, 0, 300) * np.float32(0.42)
     fluid = soft(y - level, scene.edge)
     for side in finding.sides:
-        scene.canvas.blend(fluid * scene.structures.lungs[side], FLUID_HU)
+        scene.canvas.blend(fluid * scene.filled(side), FLUID_HU)
 
 
 def _consolidation(scene: Scene, finding: PlacedFinding) -> None:
@@ -117,7 +121,7 @@ def _blob(scene: Scene, finding: PlacedFinding, hu: float, strength: float) -> N
         return ellipsoid(x, y, z, centre, (radius, radius, radius * 0.9)) + rough
 
     side = finding.sides[0]
-    scene.canvas.solid(low, high, distance, hu, within=scene.structures.lungs[side], strength=strength)
+    scene.canvas.solid(low, high, distance, hu, within=scene.filled(side), strength=strength)
 
 
 def _atelectasis(scene: Scene, finding: PlacedFinding) -> None:
@@ -171,14 +175,14 @@ def _peribronchial(scene: Scene, finding: PlacedFinding) -> None:
 def _fibrosis(scene: Scene, finding: PlacedFinding) -> None:
     """Streaks that run down from a thick pleural cap."""
     for side in finding.sides:
-        lungs = scene.structures.lungs[side]
+        lungs = scene.filled(side)
         top = (sign_of(side) * 50.0, -8.0, scene.anatomy.apex - 12)
-        scene.canvas.ellipsoid((top[0], top[1], top[2] + 6), (34.0, 30.0, 13.0), MUSCLE_HU, within=lungs)
+        scene.canvas.ellipsoid((top[0], top[1], top[2] + 6), (38.0, 36.0, 17.0), MUSCLE_HU, within=lungs)
         for spread, depth in ((-18, 24), (-6, -22), (6, 12), (18, -16), (26, 22)):
             length = scene.rng.uniform(36, 52)
             start = (top[0] + spread * 0.5, top[1] + depth * 0.5, top[2])
             stop = (top[0] + spread * 1.2, top[1] + depth * 1.4, top[2] - length)
-            scene.canvas.tube(start, stop, 3.6, MUSCLE_HU, within=lungs)
+            scene.canvas.tube(start, stop, 4.5, MUSCLE_HU, within=lungs)
 
 
 def _nodule(scene: Scene, finding: PlacedFinding) -> None:
@@ -233,7 +237,7 @@ def _coronary_calcification(scene: Scene, finding: PlacedFinding) -> None:
     for turn in np.linspace(1.15, -0.35, (2, 4, 7)[finding.grade]):
         cosine, sine = float(np.cos(turn)), float(np.sin(turn))
         x, y = cx - 0.35 * rx * cosine - 4, cy + ry * cosine * 0.98
-        scene.canvas.ellipsoid((x, y, cz + rz * sine * 0.9), (5.5, 5.5, 6.0), CALCIUM_HU)
+        scene.canvas.ellipsoid((x, y, cz + rz * sine * 0.9), (6.5, 6.5, 7.0), CALCIUM_HU)
 
 
 def _hiatal_hernia(scene: Scene, finding: PlacedFinding) -> None:

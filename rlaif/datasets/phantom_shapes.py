@@ -4,7 +4,7 @@ Every function works in the patient's frame: x towards the patient's right, y an
 (the RAS directions of NIfTI), in mm from the middle of the chest. Arrays are float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,16 +137,16 @@ class Canvas:
         self, centre: Point, radii: Point, hu: float, within: Array | None = None, strength: float = 1.0
     ) -> None:
         """Draw an ellipsoid along the patient's axes."""
-        low, high = _around([centre], max(radii))
+        low, high = around([centre], max(radii))
         self.solid(low, high, lambda x, y, z: ellipsoid(x, y, z, centre, radii), hu, within, strength)
 
     def tube(self, start: Point, stop: Point, radius: float, hu: float, within: Array | None = None) -> None:
         """Draw a straight tube with round ends."""
-        low, high = _around([start, stop], radius)
+        low, high = around([start, stop], radius)
         self.solid(low, high, lambda x, y, z: capsule(x, y, z, start, stop, radius), hu, within)
 
 
-def _around(points: list[Point], margin: float) -> tuple[Point, Point]:
+def around(points: Sequence[Point], margin: float) -> tuple[Point, Point]:
     """The box around points with a margin in mm."""
     low, high = np.min(points, axis=0) - margin, np.max(points, axis=0) + margin
     return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
@@ -162,9 +162,10 @@ def ellipsoid(x: Array, y: Array, z: Array, centre: Point, radii: Point) -> Arra
     dx, dy, dz = x - np.float32(centre[0]), y - np.float32(centre[1]), z - np.float32(centre[2])
     if radii[0] == radii[1] == radii[2]:
         return np.asarray(np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(radii[0]))
-    ux, uy, uz = (part / np.float32(radius) for part, radius in zip((dx, dy, dz), radii, strict=True))
+    rx, ry, rz = (np.float32(1 / radius) for radius in radii)
+    ux, uy, uz = dx * rx, dy * ry, dz * rz
     level = np.sqrt(ux * ux + uy * uy + uz * uz)
-    gx, gy, gz = (part / np.float32(radius) for part, radius in zip((ux, uy, uz), radii, strict=True))
+    gx, gy, gz = ux * rx, uy * ry, uz * rz
     slope = np.sqrt(gx * gx + gy * gy + gz * gz)
     return np.asarray(level * (level - 1) / np.maximum(slope, np.float32(1e-6)))
 
