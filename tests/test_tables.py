@@ -70,6 +70,15 @@ def test_segments_bear_number_and_attempt_and_compact_into_one_file(tmp_path: Pa
     assert table.arrow(["case_id"]).num_columns == 1
 
 
+def test_numbers_go_on_after_compaction_so_that_no_segment_takes_a_held_name(tmp_path: Path) -> None:
+    table = Table(tmp_path, Dropped, attempt=1)
+    table.append(rows(0, 2))
+    table.compact("case_id")
+    Table(tmp_path, Dropped, attempt=1).append(rows(2, 1))
+    assert names(tmp_path) == [PART, "segment-000001-1.parquet"]
+    assert table.read() == rows(0, 3)
+
+
 def test_compaction_that_has_nothing_to_do_leaves_the_file_alone(tmp_path: Path) -> None:
     table = Table(tmp_path, Dropped)
     table.append(rows(0, 2))
@@ -193,14 +202,14 @@ def test_any_order_of_appends_compactions_and_replacements_keeps_the_rows(steps:
         expected: list[Dropped] = []
         made = 0
         table = Table(Path(folder), Dropped)
-        for attempt, step in enumerate(steps):
+        for step in steps:
             if step == "compact":
                 assert table.compact("case_id") == len(expected)
             elif step == "replace":
                 expected = expected[::2]
                 table.replace(expected)
             elif step == "reopen":
-                table = Table(Path(folder), Dropped, attempt)
+                table = Table(Path(folder), Dropped)
             else:
                 fresh = rows(made, int(step))
                 made += int(step)
