@@ -143,14 +143,15 @@ def _place(
     if name == "medical material":
         side = ("right", "left")[rng.integers(2)]
         front = anatomy.cage_depth * float(np.sqrt(1 - (70 / anatomy.cage_width) ** 2)) + 15
-        return PlacedFinding(name, side, centre=(sign_of(side) * 70.0, front, 84.0), radius=22.0)
+        return PlacedFinding(name, side, "chest wall", centre=(sign_of(side) * 70.0, front, 84.0), radius=22.0)
     if name == "hiatal hernia":
         assert size is not None
         return PlacedFinding(name, size_mm=size, centre=(-2.0, -22.0, -66.0), radius=size / 2)
     if name == "lymphadenopathy":
         assert size is not None
         return _place_nodes(rng, anatomy, size)
-    return PlacedFinding(name, location="upper lobe" if name == "emphysema" else None, severity=severity)
+    location = {"emphysema": "upper lobe", "arterial wall calcification": "aorta"}.get(name)
+    return PlacedFinding(name, location=location, severity=severity)
 
 
 def _place_paired(
