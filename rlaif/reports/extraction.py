@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rlaif.reports.clauses import Head, assign_attributes, findings_of, heads_of, location_of, side_of
+from rlaif.reports.attributes import assign_attributes
 from rlaif.reports.findings import Finding
+from rlaif.reports.heads import Head, heads_of
 from rlaif.reports.phrases import Mention, mentions_of, sentences_of, words_of
+from rlaif.reports.reading import findings_of, location_of, side_of
 
 _DEFINITE = frozenset({"the", "this", "that", "these", "those", "its", "described", "mentioned"})
 _SUPERLATIVE = frozenset({"largest", "biggest", "larger"})
