@@ -112,7 +112,7 @@ def _opacity(scene: Scene, finding: PlacedFinding) -> None:
 
 def _blob(scene: Scene, finding: PlacedFinding, hu: float, strength: float) -> None:
     """An irregular region of one lung."""
-    centre, radius = _centre(finding), finding.radius
+    centre, radius = finding.centre, finding.radius
     low, high = _box(centre, radius * 1.4)
     phases = scene.rng.integers(2**32)
 
@@ -126,7 +126,7 @@ def _blob(scene: Scene, finding: PlacedFinding, hu: float, strength: float) -> N
 
 def _atelectasis(scene: Scene, finding: PlacedFinding) -> None:
     """Two thick plates that run outwards and down."""
-    centre, side = np.asarray(_centre(finding)), finding.sides[0]
+    centre, side = np.asarray(finding.centre), finding.sides[0]
     outwards = np.array([sign_of(side) * 0.85, 0.1, -0.5])
     normal = np.array([sign_of(side) * 0.5, 0.0, 0.85])
     normal /= np.linalg.norm(normal)
@@ -146,7 +146,7 @@ def _atelectasis(scene: Scene, finding: PlacedFinding) -> None:
 
 def _bronchiectasis(scene: Scene, finding: PlacedFinding) -> None:
     """A cluster of wide, thick-walled airways."""
-    x, y, z = _centre(finding)
+    x, y, z = finding.centre
     tubes = []
     for turn in range(5):
         angle = 2 * np.pi * turn / 5 + scene.rng.uniform(0, 0.5)
@@ -186,11 +186,11 @@ def _fibrosis(scene: Scene, finding: PlacedFinding) -> None:
 
 
 def _nodule(scene: Scene, finding: PlacedFinding) -> None:
-    scene.canvas.ellipsoid(_centre(finding), (finding.radius,) * 3, NODULE_HU)
+    scene.canvas.ellipsoid(finding.centre, (finding.radius,) * 3, NODULE_HU)
 
 
 def _nodes(scene: Scene, finding: PlacedFinding) -> None:
-    x, y, z = centre = _centre(finding)
+    x, y, z = centre = finding.centre
     radius, small = finding.radius, finding.radius * 0.7
     scene.canvas.ellipsoid(centre, (radius, radius, radius), NODULE_HU + 30)
     if finding.side is None:
@@ -241,7 +241,7 @@ def _coronary_calcification(scene: Scene, finding: PlacedFinding) -> None:
 
 
 def _hiatal_hernia(scene: Scene, finding: PlacedFinding) -> None:
-    x, y, z = centre = _centre(finding)
+    x, y, z = centre = finding.centre
     radius = finding.radius
     scene.canvas.ellipsoid(centre, (radius, radius * 0.85, radius), MUSCLE_HU)
     pocket = radius * 0.62
@@ -250,18 +250,12 @@ def _hiatal_hernia(scene: Scene, finding: PlacedFinding) -> None:
 
 def _medical_material(scene: Scene, finding: PlacedFinding) -> None:
     """A pacemaker under the skin, with a lead through the superior vena cava to the heart."""
-    centre = _centre(finding)
+    centre = finding.centre
     scene.canvas.ellipsoid(centre, (finding.radius, 8.0, finding.radius), METAL_HU)
     subclavian, cava = (sign_of(finding.sides[0]) * 45.0, 30.0, 112.0), (21.0, 13.0, 98.0)
     path: tuple[Point, ...] = (centre, subclavian, cava, (20.0, 14.0, 0.0), (-24.0, 26.0, -50.0))
     for start, stop in pairwise(path):
         scene.canvas.tube(start, stop, 2.2, METAL_HU)
-
-
-def _centre(finding: PlacedFinding) -> Point:
-    if finding.centre is None:
-        raise ValueError(f"finding {finding.name!r} has no centre to be drawn at; place it with place_findings")
-    return finding.centre
 
 
 def _box(centre: Point, reach: float) -> tuple[Point, Point]:

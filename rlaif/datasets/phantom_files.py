@@ -5,18 +5,17 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
+from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.datasets.phantom_shapes import Array
+from rlaif.datasets.phantom_study import PhantomStudy
 from rlaif.reports.findings import CT_RATE_LABELS
-
-if TYPE_CHECKING:
-    from rlaif.datasets.phantom import PhantomSettings, PhantomStudy
 
 # CT-RATE names the held-out set "valid" in its tree and label table, and "validation" in its other tables.
 _TABLES = {"train": "train", "valid": "validation"}
@@ -74,7 +73,7 @@ def write_settings(root: Path, name: str, settings: dict[str, Any]) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_tables(root: Path, studies: Sequence["PhantomStudy"], settings: "PhantomSettings") -> None:
+def write_tables(root: Path, studies: Sequence[PhantomStudy], settings: PhantomSettings) -> None:
     """Write the reports, metadata, labels and (with regions) region sentences of all studies as CSV."""
     for prefix, table in _TABLES.items():
         chosen = [study for study in studies if study.study_id.startswith(prefix)]
@@ -116,25 +115,25 @@ _METADATA = (
 )
 
 
-def _report_row(study: "PhantomStudy", settings: "PhantomSettings") -> tuple[str, ...]:
+def _report_row(study: PhantomStudy, settings: PhantomSettings) -> tuple[str, ...]:
     technique = f"Non-contrast chest CT with {settings.spacing_mm[0]:g} mm slices."
     report = study.report
     return _volume_name(study), report.clinical_information, technique, report.findings, report.impression
 
 
-def _metadata_row(study: "PhantomStudy", settings: "PhantomSettings") -> tuple[object, ...]:
+def _metadata_row(study: PhantomStudy, settings: PhantomSettings) -> tuple[object, ...]:
     depth, height, width = settings.shape
     z, y, x = settings.spacing_mm
     size = (height, width, f"[{y}, {x}]")
     return (_volume_name(study), "Phantom", study.sex, f"{study.age:03d}Y", *size, 0, 1, "HU", depth, z)
 
 
-def _label_row(study: "PhantomStudy") -> tuple[object, ...]:
+def _label_row(study: PhantomStudy) -> tuple[object, ...]:
     present = {finding.name for finding in study.findings}
     return (_volume_name(study), *(int(label.lower() in present) for label in CT_RATE_LABELS))
 
 
-def _sentence_rows(study: "PhantomStudy") -> list[tuple[str, str, str]]:
+def _sentence_rows(study: PhantomStudy) -> list[tuple[str, str, str]]:
     """A row for each region that the report speaks of, and one with no region for the whole report."""
     by_region: dict[str, list[str]] = {"": [study.report.findings]}
     for region, sentence in study.report.sentences:
@@ -142,7 +141,7 @@ def _sentence_rows(study: "PhantomStudy") -> list[tuple[str, str, str]]:
     return [(_volume_name(study), region, " ".join(sentences)) for region, sentences in by_region.items()]
 
 
-def _volume_name(study: "PhantomStudy") -> str:
+def _volume_name(study: PhantomStudy) -> str:
     return f"{study.study_id}.nii.gz"
 
 
@@ -156,7 +155,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     write_atomically(path, write)
 
 
-def write_regions(root: Path, study: "PhantomStudy", regions: dict[str, Array]) -> None:
+def write_regions(root: Path, study: PhantomStudy, regions: dict[str, Array]) -> None:
     """Write each region of a study as a mask of 0 and 1 on the volume's grid."""
     prefix = study.study_id.split("_")[0]
     folder = root / "dataset" / f"{prefix}_region_mask" / f"seg_{study.study_id}"

@@ -64,15 +64,16 @@ _LOBE_BOXES: dict[Lobe, tuple[Point, Point]] = {
 class PlacedFinding:
     """A finding of a phantom patient, with its centre and radius in mm of the patient's frame.
 
-    `centre` is None for findings that are spread over an organ; `radius` is 0 where a size has no meaning.
+    Where a finding is spread over an organ, `centre` is where it is seen best (on the right where it is on both
+    sides), and `radius` is 0.
     """
 
     name: str
+    centre: Point
     side: Side | None = None
     location: str | None = None
     size_mm: int | None = None
     severity: Severity | None = None
-    centre: Point | None = None
     radius: float = 0.0
 
     @property
@@ -132,49 +133,73 @@ def _place(
     severity = SEVERITIES[rng.integers(3)] if name in GRADED else None
     size = int(rng.integers(SIZES_MM[name][0], SIZES_MM[name][1] + 1)) if name in SIZES_MM else None
     if name in PAIRED:
-        return _place_paired(rng, name, severity, taken)
+        return _place_paired(rng, name, anatomy, severity, taken)
     if name in LOBES:
         free = [place for place in LOBES[name] if place not in taken]
         if not free:
             return None
-        side, lobe = free[rng.integers(len(free))]
-        taken.add((side, lobe))
-        return _place_in_lobe(rng, name, anatomy, side, lobe, size)
+        place = free[rng.integers(len(free))]
+        taken.add(place)
+        return _place_in_lobe(rng, name, anatomy, *place, size)
     if name == "medical material":
-        side = ("right", "left")[rng.integers(2)]
+        side: PatientSide = ("right", "left")[rng.integers(2)]
         front = anatomy.cage_depth * float(np.sqrt(1 - (70 / anatomy.cage_width) ** 2)) + 15
-        return PlacedFinding(name, side, "chest wall", centre=(sign_of(side) * 70.0, front, 84.0), radius=22.0)
+        return PlacedFinding(name, (sign_of(side) * 70.0, front, 84.0), side, "chest wall", radius=22.0)
     if name == "hiatal hernia":
         assert size is not None
-        return PlacedFinding(name, size_mm=size, centre=(-2.0, -22.0, -66.0), radius=size / 2)
+        return PlacedFinding(name, (-2.0, -22.0, -66.0), size_mm=size, radius=size / 2)
     if name == "lymphadenopathy":
         assert size is not None
         return _place_nodes(rng, anatomy, size)
     location = {"emphysema": "upper lobe", "arterial wall calcification": "aorta"}.get(name)
-    return PlacedFinding(name, location=location, severity=severity)
+    return PlacedFinding(name, _typical_centre(name, "right", anatomy), location=location, severity=severity)
 
 
 def _place_paired(
-    rng: np.random.Generator, name: str, severity: Severity | None, taken: set[tuple[PatientSide, Lobe]]
+    rng: np.random.Generator,
+    name: str,
+    anatomy: Anatomy,
+    severity: Severity | None,
+    taken: set[tuple[PatientSide, Lobe]],
 ) -> PlacedFinding | None:
     lobe = PAIRED[name]
     both = rng.random() < BILATERAL_FRACTION
-    single: Side = ("right", "left")[rng.integers(2)]
+    single: PatientSide = ("right", "left")[rng.integers(2)]
     side: Side = "bilateral" if both else single
-    finding = PlacedFinding(name, side, "upper lobe" if lobe == "upper lobe" else None, severity=severity)
+    centre = _typical_centre(name, "right" if both else single, anatomy)
+    location = "upper lobe" if lobe == "upper lobe" else None
+    finding = PlacedFinding(name, centre, side, location, severity=severity)
     if lobe is not None:
         taken.update((one, lobe) for one in finding.sides)
     return finding
 
 
+def _typical_centre(name: str, side: PatientSide, anatomy: Anatomy) -> Point:
+    """Where a finding that is spread over an organ is seen best."""
+    sign, (x, y, z) = sign_of(side), anatomy.heart_centre
+    centres: dict[str, Point] = {
+        "arterial wall calcification": anatomy.aorta_path[3],
+        "cardiomegaly": (x, y, z),
+        "coronary artery wall calcification": (x - 20, y + anatomy.heart_radii[1] * 0.8, z + 5),
+        "emphysema": (sign * 55, 0.0, 70.0),
+        "interlobular septal thickening": (sign * 75, 0.0, 5.0),
+        "mosaic attenuation pattern": (sign * 60, -10.0, 10.0),
+        "peribronchial thickening": (sign * 50, 0.0, anatomy.carina - 10),
+        "pericardial effusion": (x, y, z),
+        "pleural effusion": (sign * 60, 22 - anatomy.cage_depth, -60.0),
+        "pulmonary fibrotic sequela": (sign * 48, -8.0, anatomy.apex - 28),
+    }
+    return centres[name]
+
+
 def _place_nodes(rng: np.random.Generator, anatomy: Anatomy, size: int) -> PlacedFinding:
     if rng.random() < 0.5:
         centre = (14.0, 2.0, anatomy.carina + 16)
-        return PlacedFinding("lymphadenopathy", None, "mediastinum", size, centre=centre, radius=size / 2)
+        return PlacedFinding("lymphadenopathy", centre, None, "mediastinum", size, radius=size / 2)
     side: PatientSide = ("right", "left")[rng.integers(2)]
     x, y, z = anatomy.hilum(side)
     centre = (x + sign_of(side) * size / 3, y, z - 4)
-    return PlacedFinding("lymphadenopathy", side, "hilum", size, centre=centre, radius=size / 2)
+    return PlacedFinding("lymphadenopathy", centre, side, "hilum", size, radius=size / 2)
 
 
 def _place_in_lobe(
@@ -194,4 +219,4 @@ def _place_in_lobe(
     if name in BLOB_RADIUS_MM:
         radius = rng.uniform(*BLOB_RADIUS_MM[name])
     x, y, z = (float(value) for value in points[best])
-    return PlacedFinding(name, side, lobe, size, centre=(x, y, z), radius=radius)
+    return PlacedFinding(name, (x, y, z), side, lobe, size, radius=radius)
