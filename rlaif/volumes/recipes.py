@@ -130,7 +130,7 @@ def _plane(voxels: torch.Tensor, depth: _Span, index: int, low: float, high: flo
     position = min(max((depth.crop + index + 0.5) * (count / depth.resampled) - 0.5, 0.0), count - 1.0)
     below = math.floor(position)
     weight = position - below
-    plane = voxels[below].float().clamp_(low, high)
+    plane = voxels[below].clamp(low, high).float()
     if weight > 0.0:
-        plane.lerp_(voxels[below + 1].float().clamp_(low, high), weight)
+        plane.lerp_(voxels[below + 1].clamp(low, high).float(), weight)
     return plane

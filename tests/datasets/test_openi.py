@@ -1,0 +1,102 @@
+"""Open-I reports, from XML and from CSV."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from rlaif.datasets.openi import without_redactions
+from rlaif.datasets.registry import load
+from rlaif.datasets.settings import OpeniSettings
+from rlaif.datasets.study_table import DatasetError, StudyTable
+
+SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+OPENI = Path(os.environ.get("RLAIF_OPENI", SHARED / "openi"))
+
+
+def report(uid: str, findings: str, impression: str) -> str:
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?><eCitation><uId id="{uid}"/><MedlineCitation><Article><Abstract>'
+        f'<AbstractText Label="INDICATION">Cough</AbstractText><AbstractText Label="FINDINGS">{findings}</AbstractText>'
+        f'<AbstractText Label="IMPRESSION">{impression}</AbstractText>'
+        "</Abstract></Article></MedlineCitation></eCitation>"
+    )
+
+
+def read(path: Path, **settings: object) -> StudyTable:
+    return load(OpeniSettings.model_validate({"path": path, **settings}))
+
+
+def test_xml_reports_become_text_only_studies(tmp_path: Path) -> None:
+    folder = tmp_path / "ecgen-radiology"
+    folder.mkdir()
+    (folder / "1.xml").write_text(report("CXR1", "Clear lungs.\n Heart &lt; 15 cm.", "Normal chest x-XXXX."))
+    (folder / "10.xml").write_text(report("CXR10", "", "Normal."))
+    (folder / "2.xml").write_text(report("CXR2", "Clear.", "XXXX"))
+    (folder / "3.xml").write_text(report("CXR1", "Clear.", "Normal."))
+    (folder / "4.xml").write_text("<eCitation><uId id='CXR4'/>")
+    (folder / "5.xml").write_text(
+        '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + report("CXR5", "&e;", "b")[38:]
+    )
+    (folder / "6.xml").write_text(report("CXR6", "a" * 2**20, "b"))
+    table = read(tmp_path)
+    (study,) = table.studies
+    assert (study.study_id, study.patient_id, study.source, study.volume) == ("CXR1", "CXR1", "openi", None)
+    assert (study.findings, study.impression) == ("Clear lungs. Heart < 15 cm.", "Normal chest.")
+    reasons = {one.path: one.reason for one in table.quarantined}
+    assert reasons["10.xml"] == "the report has no findings"
+    assert reasons["2.xml"] == "the report has no impression"
+    assert reasons["3.xml"] == "a report of the same id was read before"
+    assert "not well-formed" in reasons["4.xml"]
+    assert "entities" in reasons["5.xml"]
+    assert "larger than" in reasons["6.xml"]
+    assert len(reasons) == 6
+    assert read(folder) == table
+
+
+def test_the_csv_form_gives_the_same(tmp_path: Path) -> None:
+    (tmp_path / "indiana_reports.csv").write_text(
+        "uid,MeSH,Problems,image,indication,comparison,findings,impression\n"
+        '1,normal,normal,Xray,Cough,,"Clear lungs, XXXX.",Normal.\n'
+        "2,normal,normal,Xray,Cough,,,Normal.\n"
+    )
+    for path in (tmp_path, tmp_path / "indiana_reports.csv"):
+        table = read(path)
+        assert [(one.study_id, one.findings) for one in table.studies] == [("1", "Clear lungs.")]
+        assert [(one.study_id, one.reason) for one in table.quarantined] == [("2", "the report has no findings")]
+    with pytest.raises(DatasetError, match=r"lacks the column 'text' \(nearest: .*\)|lacks the column 'text'"):
+        read(tmp_path, columns={"findings": "text"})
+
+
+def test_a_folder_without_reports_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="holds no Open-I reports"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Normal chest x-XXXX.", "Normal chest."),
+        ("XXXX, XXXX and soft tissues are normal.", "and soft tissues are normal."),
+        ("No change since XXXX (XXXX). Clear.", "No change since. Clear."),
+        ("Heart is large. XXXX. Lungs clear.", "Heart is large. Lungs clear."),
+        ("Compared to XXXX/XXXX, stable.", "Compared to, stable."),
+        ("A 3.5 cm mass. No effusion..", "A 3.5 cm mass. No effusion.."),
+        ("XXXX", ""),
+    ],
+)
+def test_redactions_are_taken_out_neatly(text: str, expected: str) -> None:
+    assert without_redactions(text) == expected
+
+
+@pytest.mark.skipif(
+    not (OPENI / "ecgen-radiology").is_dir(), reason=f"no Open-I reports at {OPENI}; RLAIF_OPENI names their folder"
+)
+def test_the_whole_collection_is_read() -> None:
+    table = read(OPENI)
+    assert len(table.studies) == 3419
+    assert len(table.studies) + len(table.quarantined) == 3955
+    texts = " ".join(f"{study.findings} {study.impression}" for study in table.studies)
+    assert "XXX" not in texts
+    assert not re.search(r"\(\s*\)", texts)

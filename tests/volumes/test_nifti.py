@@ -1,0 +1,216 @@
+"""NIfTI files: one anatomy in every storage order, damaged and hostile files."""
+
+import gzip
+import itertools
+import os
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from rlaif.volumes.volume import Volume, VolumeError, check_hounsfield, read_volume
+
+SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+needs_shared = pytest.mark.skipif(not (SHARED / "ct").is_dir(), reason=f"no real CTs at {SHARED}")
+
+# Canonical: [z, y, x] with x to the left, y to the posterior, z to the superior side.
+BODY = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5) - 30
+SPACING = (5.0, 0.9, 0.7)
+# Maps (z, y, x) to RAS millimetres.
+CANONICAL_AFFINE = np.array([[0, 0, -0.7, 9], [0, -0.9, 0, 8], [5.0, 0, 0, 7], [0, 0, 0, 1]], dtype=float)
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray = CANONICAL_AFFINE, **header: object) -> Path:
+    image = nibabel.Nifti1Image(voxels, affine)
+    for name, value in header.items():
+        image.header[name] = value
+    nibabel.save(image, path)
+    return path
+
+
+def stored(order: tuple[int, ...], flips: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The body with its axes in another order and direction, and the affine that says so."""
+    matrix = CANONICAL_AFFINE[:3, list(order)] * flips
+    origin = CANONICAL_AFFINE[:3, 3].copy()
+    voxels = BODY.transpose(order)
+    for axis, flip in enumerate(flips):
+        if flip < 0:
+            origin -= matrix[:, axis] * (voxels.shape[axis] - 1)
+            voxels = np.flip(voxels, axis)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = matrix, origin
+    return np.ascontiguousarray(voxels), affine
+
+
+def test_the_same_anatomy_in_all_48_storage_orders_gives_the_same_volume(tmp_path: Path) -> None:
+    for order in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            voxels, affine = stored(order, flips)
+            volume = read_volume(save(tmp_path / "ct.nii", voxels, affine))
+            np.testing.assert_array_equal(volume.voxels, BODY)
+            assert volume.voxels.dtype == np.int16
+            assert volume.voxels.flags.c_contiguous
+            assert volume.spacing_mm == pytest.approx(SPACING)
+
+
+def test_an_oblique_scan_takes_its_nearest_axes_and_keeps_its_voxels(tmp_path: Path) -> None:
+    turn = np.radians(20)
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    voxels, affine = stored((2, 1, 0), (-1, -1, 1))
+    volume = read_volume(save(tmp_path / "ct.nii.gz", voxels, rotation @ affine))
+    np.testing.assert_array_equal(volume.voxels, BODY)
+    assert volume.spacing_mm == pytest.approx(SPACING)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "slope", "intercept", "becomes"),
+    [
+        ("int16", 1, -1024, "int16"),
+        ("uint16", 1, -1024, "int16"),
+        ("uint8", 1, 0, "int16"),
+        ("int32", 1, 0, "int16"),
+        (">i2", 1, -1000, "int16"),
+        ("int16", 0.5, 10, "float32"),
+        ("float32", 1, 0, "float32"),
+        ("float64", 2, -3, "float32"),
+    ],
+)
+def test_stored_values_become_hu(tmp_path: Path, dtype: str, slope: float, intercept: float, becomes: str) -> None:
+    values = np.arange(60).reshape(5, 4, 3).astype(dtype)
+    path = tmp_path / "ct.nii"
+    header = nibabel.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
+    header.set_data_dtype(np.dtype(dtype))
+    header.set_data_shape(values.shape)
+    header.set_sform(np.diag([-1.0, -1.0, 1.0, 1.0]), 1)
+    header["vox_offset"], header["scl_slope"], header["scl_inter"] = 352, slope, intercept
+    path.write_bytes(header.binaryblock + bytes(4) + values.tobytes(order="F"))
+    volume = read_volume(path)
+    assert volume.voxels.dtype == np.dtype(becomes)
+    np.testing.assert_allclose(volume.voxels, np.arange(60).reshape(5, 4, 3).transpose(2, 1, 0) * slope + intercept)
+
+
+def test_integers_beyond_int16_become_float32_without_wrapping(tmp_path: Path) -> None:
+    values = np.array([[[0, 40_000], [65_535, 7]]], dtype=np.uint16)
+    volume = read_volume(save(tmp_path / "ct.nii", values, np.diag([-1.0, -1, 1, 1])))
+    assert volume.voxels.dtype == np.float32
+    assert volume.voxels.max() == 65_535
+
+
+def test_units_of_metres_are_converted(tmp_path: Path) -> None:
+    voxels, affine = stored((2, 1, 0), (1, 1, 1))
+    affine[:3] /= 1000
+    image = nibabel.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / "ct.nii")
+    assert read_volume(tmp_path / "ct.nii").spacing_mm == pytest.approx(SPACING)
+
+
+def test_a_truncated_gzip_is_named_as_such(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-1000, 1000, (40, 40, 40), dtype=np.int16)
+    whole = save(tmp_path / "ct.nii.gz", noise).read_bytes()
+    for length in (200, 400, len(whole) // 2, len(whole) - 4):
+        (tmp_path / "cut.nii.gz").write_bytes(whole[:length])
+        with pytest.raises(VolumeError, match=r"cut\.nii\.gz: .*truncated"):
+            read_volume(tmp_path / "cut.nii.gz")
+
+
+def test_a_damaged_gzip_is_found_by_its_checksum(tmp_path: Path) -> None:
+    content = bytearray(save(tmp_path / "ct.nii.gz", np.zeros((9, 9, 9), np.int16)).read_bytes())
+    content[-6] ^= 0xFF
+    (tmp_path / "ct.nii.gz").write_bytes(content)
+    with pytest.raises(VolumeError, match="damaged"):
+        read_volume(tmp_path / "ct.nii.gz")
+
+
+def test_no_more_is_decompressed_than_the_header_announces(tmp_path: Path) -> None:
+    plain = save(tmp_path / "ct.nii", BODY).read_bytes()
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(plain + bytes(2**28), 1))
+    volume = read_volume(tmp_path / "bomb.nii.gz")
+    np.testing.assert_array_equal(volume.voxels, BODY)
+
+
+def corrupted(tmp_path: Path, offset: int, content: bytes) -> Path:
+    plain = bytearray(save(tmp_path / "ct.nii", BODY).read_bytes())
+    plain[offset : offset + len(content)] = content
+    (tmp_path / "ct.nii").write_bytes(plain)
+    return tmp_path / "ct.nii"
+
+
+@pytest.mark.parametrize(
+    ("offset", "content", "message"),
+    [
+        (42, struct.pack("<3h", 30000, 30000, 30000), "larger than the limit"),
+        (42, struct.pack("<h", 0), "empty"),
+        (40, struct.pack("<h", 2), "2 axes where a CT has 3"),
+        (40, struct.pack("<5h", 4, 3, 4, 5, 2), "4 axes where a CT has 3"),
+        (252, struct.pack("<2h", 0, 0), "left and right are unknown"),
+        (280, struct.pack("<f", float("nan")), "affine holds values that are not finite"),
+        (280, struct.pack("<12f", *([0.0] * 12)), "spacing"),
+        (280, struct.pack("<4f", 900, 0, 0, 0), "spacing"),
+        (70, struct.pack("<h", 9999), "damaged"),
+        (70, struct.pack("<h", 32) + struct.pack("<h", 64), "no CT is"),
+        (108, struct.pack("<f", 1e9), "voxel data begin"),
+        (108, struct.pack("<f", float("nan")), "voxel data begin"),
+        (0, b"hello", "not a NIfTI file"),
+    ],
+)
+def test_bad_headers_say_what_is_wrong(tmp_path: Path, offset: int, content: bytes, message: str) -> None:
+    with pytest.raises(VolumeError, match=message):
+        read_volume(corrupted(tmp_path, offset, content))
+
+
+def test_voxels_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        voxels = np.zeros((3, 3, 3), np.float32)
+        voxels[1, 2, 0] = bad
+        with pytest.raises(VolumeError, match="not finite"):
+            read_volume(save(tmp_path / "ct.nii.gz", voxels))
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"NRRD0004\n", "NRRD file; convert it to NIfTI"),
+        (b"\xfd7zXZ\x00", "xz archive; unpack it"),
+        (b"PK\x03\x04", "zip archive; unpack it"),
+        (bytes(257) + b"ustar", "tar archive; unpack it"),
+        (bytes(128) + b"DICM", "one DICOM file; name the folder"),
+        (b"", "empty file"),
+    ],
+)
+def test_other_kinds_of_files_are_named_with_what_to_do(tmp_path: Path, head: bytes, message: str) -> None:
+    (tmp_path / "ct.bin").write_bytes(head + (bytes(600) if head else b""))
+    with pytest.raises(VolumeError, match=message):
+        read_volume(tmp_path / "ct.bin")
+    with pytest.raises(VolumeError, match="does not exist"):
+        read_volume(tmp_path / "absent.nii.gz")
+
+
+def test_values_that_are_not_hu_are_told() -> None:
+    body = np.full((20, 40, 40), 40, np.int16)
+    body[:, :10] = -1000
+    check_hounsfield(Volume(body, SPACING))
+    with pytest.raises(VolumeError, match="apply the rescale slope and intercept"):
+        check_hounsfield(Volume(body + np.int16(1024), SPACING))
+    with pytest.raises(VolumeError, match="applied twice"):
+        check_hounsfield(Volume(body - np.int16(1024), SPACING))
+
+
+@needs_shared
+def test_the_right_lung_lies_at_smaller_x_and_the_liver_is_right_and_anterior_to_the_spine() -> None:
+    masks = read_volume(SHARED / "masks" / "lidc_idri_0314_ct_1p5mm_lungmask_LR.nii.gz").voxels
+    ct = read_volume(SHARED / "ct" / "lidc_idri_0314_ct_1p5mm.nii.gz")
+    check_hounsfield(ct)
+    right, left = masks == 1, masks == 2
+    assert np.nonzero(right)[2].mean() + 50 < np.nonzero(left)[2].mean()
+    assert ct.voxels[right].mean() < -700
+    assert ct.voxels[left].mean() < -700
+    organs = read_volume(SHARED / "masks" / "totalseg_abdomen_ct_seg117.nii.gz").voxels
+    liver, spleen = np.argwhere(organs == 5).mean(axis=0), np.argwhere(organs == 1).mean(axis=0)
+    assert liver[2] < spleen[2]
+    aorta = np.argwhere(organs == 52)
+    assert liver[1] < aorta[:, 1].mean()
+    assert aorta[:, 0].mean() < liver[0]
