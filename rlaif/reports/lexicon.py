@@ -43,7 +43,7 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "cardiomegaly": (
         "cardiomegaly", "cardiac enlargement", "heart enlargement", "biventricular enlargement", "large heart",
-        "heart is large",
+        "heart is large", "heart appears large",
     ),
     "hiatal hernia": (
         "hiatal hernia", "hiatus hernia", "sliding hernia", "sliding hiatal hernia", "diaphragmatic hernia",
