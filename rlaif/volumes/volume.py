@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_AXIS = 8192
-MAX_VOXELS = 2**30
+MAX_VOXELS = 2**29
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 50.0
 
 _ARCHIVES = {
