@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlaif.datasets.phantom import PhantomSettings
+from rlaif.datasets.phantom_settings import PhantomSettings
 
 
 class _Frozen(BaseModel):
