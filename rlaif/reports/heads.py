@@ -43,7 +43,7 @@ def _heart_heads(words: list[str], mentions: list[Mention]) -> list[Head]:
             barrier = mention.end
         elif mention.kind == "heart":
             last_heart = mention
-        elif mention.kind in ("enlarged", "normal"):
+        elif mention.kind in ("enlarged", "normal") or words[mention.start : mention.end] == ["large"]:
             if last_heart is not None and barrier <= last_heart.start and _reaches(words, last_heart, mention):
                 heart = last_heart
             else:
@@ -51,7 +51,7 @@ def _heart_heads(words: list[str], mentions: list[Mention]) -> list[Head]:
                 if following is None or not set(words[mention.end : following.start]) <= _HEART_FILLERS:
                     continue
                 heart = following
-            enlarged = mention.kind == "enlarged"
+            enlarged = mention.kind != "normal"
             heads.append(Head("finding", "cardiomegaly", mention.start, mention.end, present=enlarged))
             if heart is last_heart:
                 last_heart = None
@@ -107,7 +107,8 @@ def _set_polarity(words: list[str], mentions: list[Mention], heads: list[Head]) 
                 before.present = False
             pending, negation, after_predicate = [], None, False
         elif mention.kind == "affirmation":
-            after_predicate = True
+            # In "no visible nodule or mass" the word stands before what it says, and ends nothing.
+            after_predicate = negation is None or named_since_negation
         elif mention.kind == "new_statement":
             if negation is None or negation.end != mention.start:
                 negation, pending = None, []

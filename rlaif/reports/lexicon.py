@@ -27,13 +27,13 @@ LUNG_UNLESS_ELSEWHERE = frozenset({"lung nodule", "lung opacity"})
 
 FINDING_PHRASES: dict[str, tuple[str, ...]] = {
     "medical material": (
-        "medical material", "medical device", "support device", "pacemaker", "pacemaker lead", "pacing lead",
-        "cardiac pacemaker", "pacemaker wire", "pacemaker electrode", "electrode", "defibrillator", "icd lead",
-        "catheter", "central venous catheter", "venous catheter", "port catheter", "dialysis catheter",
-        "central line", "central venous line", "picc", "picc line", "port a cath", "portacath", "mediport",
-        "chest port", "endotracheal tube", "et tube", "nasogastric tube", "ng tube", "feeding tube", "enteric tube",
-        "orogastric tube", "chest tube", "drainage tube", "pigtail catheter", "chest drain", "drainage catheter",
-        "tracheostomy", "tracheostomy tube", "tracheostomy cannula", "stent", "coronary stent",
+        "medical material", "medical device", "support device", "pacemaker", "pacemaker lead", "clip", "icd", "aicd",
+        "pulse generator", "pacing lead", "cardiac pacemaker", "pacemaker wire", "pacemaker electrode", "electrode",
+        "defibrillator", "icd lead", "catheter", "central venous catheter", "venous catheter", "port catheter",
+        "dialysis catheter", "central line", "central venous line", "picc", "picc line", "port a cath", "portacath",
+        "mediport", "chest port", "endotracheal tube", "et tube", "nasogastric tube", "ng tube", "feeding tube",
+        "enteric tube", "orogastric tube", "chest tube", "drainage tube", "pigtail catheter", "chest drain",
+        "drainage catheter", "tracheostomy", "tracheostomy tube", "tracheostomy cannula", "stent", "coronary stent",
         "coronary artery stent", "aortic stent", "prosthesis", "prosthetic valve", "prosthetic heart valve",
         "valve prosthesis", "valve replacement", "breast prosthesis", "breast implant", "implant", "sternotomy wire",
         "sternal wire", "median sternotomy wire", "sternal suture", "suture material", "surgical suture",
@@ -42,8 +42,9 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "metallic material", "medical line",
     ),
     "cardiomegaly": (
-        "cardiomegaly", "cardiac enlargement", "heart enlargement", "biventricular enlargement", "large heart",
-        "heart is large", "heart appears large",
+        "cardiomegaly", "cardiac enlargement", "heart enlargement", "biventricular enlargement",
+        "borderline heart size", "borderline cardiac size", "heart size is borderline", "heart is borderline",
+        "heart is borderline in size",
     ),
     "hiatal hernia": (
         "hiatal hernia", "hiatus hernia", "sliding hernia", "sliding hiatal hernia", "diaphragmatic hernia",
@@ -137,11 +138,13 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "vascular congestion": (
         "vascular congestion", "pulmonary vascular congestion", "pulmonary venous congestion", "pulmonary congestion",
-        "vascular redistribution", "cephalization", "venous congestion",
+        "vascular redistribution", "cephalization", "vascular prominence", "vascular engorgement",
+        "venous congestion",
     ),
     "granuloma": (
         "granuloma", "calcified granuloma", "granulomatous disease", "granulomata", "calcified granulomata",
-        "granulomatous change", "calcific granuloma",
+        "granulomatous change", "calcific granuloma", "granulomatous calcification", "granulomatous sequela",
+        "granulomatous sequelae", "granulomatous infection", "granulomatous process",
     ),
     "degenerative change": (
         "degenerative change", "degenerative disc disease", "degenerative disease", "spondylosis", "osteophyte",
@@ -164,7 +167,8 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "hyperinflation", "hyperinflated", "hyperexpanded", "hyperexpansion", "hyperaeration", "hyperaerated",
     ),
     "scoliosis": (
-        "scoliosis", "scoliotic curvature", "scoliotic", "dextroscoliosis", "levoscoliosis", "kyphoscoliosis",
+        "scoliosis", "scoliotic curvature", "scoliotic", "levocurvature", "dextrocurvature", "spine curvature",
+        "dextroscoliosis", "levoscoliosis", "kyphoscoliosis",
     ),
     "acute cardiopulmonary disease": tuple(
         f"{word} {rest}"

@@ -49,6 +49,8 @@ def entries() -> list[tuple[str, Kind, Value]]:
     for kind, names in named:
         table += [(phrase, kind, name) for name, phrases in names.items() for phrase in phrases]
     table += [(phrase, "place", (side, ())) for side, phrases in modifiers.SIDE_PHRASES.items() for phrase in phrases]
+    # "The lungs are clear of effusion" denies what follows, not the lungs' opacity.
+    table += [(f"{phrase} of", "negation", phrase) for phrase in lexicon.CLEAR_LUNG_PHRASES]
     for where, phrases in modifiers.LOCATION_PHRASES.items():
         table += [(phrase, "place", (None, (where,))) for phrase in phrases]
     table += [(phrase, "place", place) for phrase, place in modifiers.PLACE_PHRASES.items()]

@@ -93,6 +93,17 @@ NEGATION = {
     "The effusion has resolved.": ["no pleural effusion"],
     "No acute cardiopulmonary abnormality.": ["no acute cardiopulmonary disease"],
     "The lungs are clear.": ["no lung opacity"],
+    "The lungs are clear of airspace disease, effusion, or pneumothorax.": [
+        "no lung opacity",
+        "no pleural effusion",
+        "no pneumothorax",
+    ],
+    "No visible pneumothorax, focal opacity, or effusion is seen.": [
+        "no pneumothorax",
+        "no lung opacity",
+        "no pleural effusion",
+    ],
+    "Large pericardial effusion around the heart.": [plain("pericardial effusion", severity="severe")],
     "No enlarged lymph nodes in pathological dimensions were detected.": ["no lymphadenopathy"],
     "Lymph nodes are not enlarged.": ["no lymphadenopathy"],
     "Neither effusion nor pneumothorax.": ["no pleural effusion", "no pneumothorax"],
@@ -119,6 +130,8 @@ def test_negation_reaches_as_far_as_a_reader_takes_it(text):
         "The cardiac silhouette is enlarged.",
         "Enlargement of the cardiac silhouette.",
         "The heart appears large.",
+        "Heart size remains slightly large.",
+        "Borderline heart size.",
     ],
 )
 def test_the_many_words_for_a_large_heart(text):
