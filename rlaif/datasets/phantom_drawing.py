@@ -24,7 +24,8 @@ from rlaif.datasets.phantom_findings import FINDING_NAMES, HEART_SCALES, PlacedF
 from rlaif.datasets.phantom_shapes import Array, Canvas, Grid, Point, ellipsoid, soft, waves
 
 CALCIUM_HU, METAL_HU, FLUID_HU, CONSOLIDATION_HU, GROUND_GLASS_HU = 1300.0, 3000.0, 8.0, 35.0, -520.0
-EMPHYSEMA_HU, TRAPPED_AIR_HU, PERFUSED_HU, SEPTUM_HU, NODULE_HU = -985.0, -940.0, -690.0, -150.0, 50.0
+EMPHYSEMA_HU, TRAPPED_AIR_HU, PERFUSED_HU, SEPTUM_HU = -985.0, -940.0, -690.0, -150.0
+NODULE_HU, NODE_HU = 50.0, 90.0
 EFFUSION_MM = (32.0, 54.0, 78.0)
 PERICARDIAL_MM = (9.0, 16.0, 25.0)
 
@@ -177,7 +178,7 @@ def _fibrosis(scene: Scene, finding: PlacedFinding) -> None:
     for side in finding.sides:
         lungs = scene.filled(side)
         top = (sign_of(side) * 50.0, -8.0, scene.anatomy.apex - 12)
-        scene.canvas.ellipsoid((top[0], top[1], top[2] + 6), (38.0, 36.0, 17.0), MUSCLE_HU, within=lungs)
+        scene.canvas.ellipsoid((top[0], top[1], top[2] + 2), (38.0, 36.0, 17.0), MUSCLE_HU, within=lungs)
         for spread, depth in ((-18, 24), (-6, -22), (6, 12), (18, -16), (26, 22)):
             length = scene.rng.uniform(36, 52)
             start = (top[0] + spread * 0.5, top[1] + depth * 0.5, top[2])
@@ -191,11 +192,12 @@ def _nodule(scene: Scene, finding: PlacedFinding) -> None:
 
 def _nodes(scene: Scene, finding: PlacedFinding) -> None:
     x, y, z = centre = finding.centre
-    radius, small = finding.radius, finding.radius * 0.7
-    scene.canvas.ellipsoid(centre, (radius, radius, radius), NODULE_HU + 30)
+    radius, small = finding.radius, finding.radius * 0.85
+    scene.canvas.ellipsoid(centre, (radius, radius, radius), NODE_HU)
     if finding.side is None:
-        for neighbour in ((x - 14, y + 34, z - 2), (x - 10, y - 14, z - 44)):
-            scene.canvas.ellipsoid(neighbour, (small, small, small), NODULE_HU + 30)
+        # Prevascular, paratracheal and subcarinal neighbours, which bulge from the mediastinum into the lungs.
+        for dx, dy, dz in ((-42, 44, -6), (-4, 44, -2), (-2, 12, -24), (-20, -12, -40)):
+            scene.canvas.ellipsoid((x + dx, y + dy, z + dz), (small, small, small), NODE_HU)
 
 
 def _pericardial_effusion(scene: Scene, finding: PlacedFinding) -> None:

@@ -49,7 +49,7 @@ PAIRED: dict[str, Lobe | None] = {
 """Findings of one side or both, with the lobe that they take up."""
 
 BILATERAL_FRACTION = 0.25
-SIZES_MM = {"lung nodule": (8, 35), "lymphadenopathy": (14, 32), "hiatal hernia": (35, 70)}
+SIZES_MM = {"lung nodule": (8, 35), "lymphadenopathy": (16, 32), "hiatal hernia": (35, 70)}
 BLOB_RADIUS_MM = {"consolidation": (24.0, 32.0), "lung opacity": (26.0, 34.0), "bronchiectasis": (20.0, 24.0)}
 
 # Boxes (low, high) in mm of the patient's frame for x on the right, y and z, from which a lobe's findings are placed.
@@ -194,7 +194,7 @@ def _typical_centre(name: str, side: PatientSide, anatomy: Anatomy) -> Point:
 
 def _place_nodes(rng: np.random.Generator, anatomy: Anatomy, size: int) -> PlacedFinding:
     if rng.random() < 0.5:
-        centre = (14.0, 2.0, anatomy.carina + 16)
+        centre = (23.0, -6.0, anatomy.carina + 18)
         return PlacedFinding("lymphadenopathy", centre, None, "mediastinum", size, radius=size / 2)
     side: PatientSide = ("right", "left")[rng.integers(2)]
     x, y, z = anatomy.hilum(side)

@@ -86,7 +86,8 @@ def _render_mark(row: list[Axes], volume: Volume, mark: Mark) -> None:
         axes.set_axis_off()
         if mark.point_mm is not None:
             _draw_cross(axes, *crosses[plane], pixels.shape)
-        axes.set_title(mark.caption if index == 0 else f"{plane}, {window}", fontsize=8, loc="left", parse_math=False)
+        title = textwrap.fill(mark.caption, 32) if index == 0 else f"{plane}, {window}"
+        axes.set_title(title, fontsize=8, loc="left", parse_math=False)
 
 
 def _draw_cross(axes: Axes, column: int, row: int, shape: tuple[int, ...]) -> None:
