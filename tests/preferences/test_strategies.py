@@ -12,7 +12,9 @@ from rlaif.records import Dropped, Pair
 
 def case_of(*scores, reference="The reference.", texts=None, case_id="case"):
     texts = texts or [f"text {index}" for index in range(len(scores))]
-    candidates = tuple(ScoredCandidate(f"c{i}", text, score) for i, (text, score) in enumerate(zip(texts, scores)))  # noqa: B905
+    candidates = tuple(
+        ScoredCandidate(f"c{i}", text, score) for i, (text, score) in enumerate(zip(texts, scores, strict=True))
+    )
     return ScoredCase(case_id, 2, "Describe.", reference, "gpt4", candidates)
 
 
