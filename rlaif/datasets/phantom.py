@@ -4,10 +4,11 @@
 `truth.parquet`: what is in each volume, with side, place, size, severity and position.
 """
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
-from os import cpu_count
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def generate(
     ids = study_ids(settings)
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
     done = 0
-    for finished in _draw_chunks(root, settings, chunks, workers or cpu_count() or 1):
+    for finished in _draw_chunks(root, settings, chunks, workers or os.cpu_count() or 1):
         done += finished
         if progress is not None:
             progress(done, len(ids))
@@ -76,10 +77,25 @@ def _draw_chunks(root: Path, settings: PhantomSettings, chunks: list[list[str]],
         for chunk in chunks:
             yield _draw_chunk(root, settings, chunk)
         return
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
         pending = [pool.submit(_draw_chunk, root, settings, chunk) for chunk in chunks]
         for future in as_completed(pending):
             yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is killed, which the pool alone would not notice."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _draw_chunk(root: Path, settings: PhantomSettings, ids: list[str]) -> int:

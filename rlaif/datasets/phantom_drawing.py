@@ -236,7 +236,7 @@ def _coronary_calcification(scene: Scene, finding: PlacedFinding) -> None:
     anatomy = scene.anatomy
     cx, cy, cz = anatomy.heart_centre
     rx, ry, rz = anatomy.heart_radii
-    for turn in np.linspace(1.15, -0.35, (2, 4, 7)[finding.grade]):
+    for turn in np.linspace(1.15, -0.35, (3, 5, 8)[finding.grade]):
         cosine, sine = float(np.cos(turn)), float(np.sin(turn))
         x, y = cx - 0.35 * rx * cosine - 4, cy + ry * cosine * 0.98
         scene.canvas.ellipsoid((x, y, cz + rz * sine * 0.9), (6.5, 6.5, 7.0), CALCIUM_HU)

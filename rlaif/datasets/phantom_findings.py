@@ -198,7 +198,7 @@ def _place_nodes(rng: np.random.Generator, anatomy: Anatomy, size: int) -> Place
         return PlacedFinding("lymphadenopathy", centre, None, "mediastinum", size, radius=size / 2)
     side: PatientSide = ("right", "left")[rng.integers(2)]
     x, y, z = anatomy.hilum(side)
-    centre = (x + sign_of(side) * size / 3, y, z - 4)
+    centre = (x + sign_of(side) * size / 2, y, z - 4)
     return PlacedFinding("lymphadenopathy", centre, side, "hilum", size, radius=size / 2)
 
 
