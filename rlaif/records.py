@@ -7,7 +7,7 @@ schema, `table_of` and `records_of` go from records to a table and back.
 import types
 import typing
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -58,6 +58,14 @@ class Quarantined:
     path: str
     stage: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A study whose encoder features are in the feature store under `feature_key`."""
+
+    study_id: str
+    feature_key: str
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,10 @@ def schema_of(record: type) -> pa.Schema:
 
 def table_of(record: type, records: Iterable[Any]) -> pa.Table:
     """A table with one row for each record, in the record class's schema."""
-    return pa.Table.from_pylist([asdict(one) for one in records], schema=schema_of(record))
+    names = schema_of(record).names
+    # `asdict` would copy every token: half a millisecond for one candidate.
+    rows = [{name: getattr(one, name) for name in names} for one in records]
+    return pa.Table.from_pylist(rows, schema=schema_of(record))
 
 
 def records_of(record: type[Record], table: pa.Table) -> list[Record]:

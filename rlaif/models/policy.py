@@ -110,6 +110,8 @@ class Policy(nn.Module):
     def prompt_ids(self, prompt: str) -> list[int]:
         """The token ids of a prompt, with one image token for each visual token."""
         tokenizer = self.tokenizer
+        if self.image_token_id is not None:
+            prompt = f"{IMAGE_TOKEN}\n{prompt}"
         if tokenizer.chat_template:
             message = [{"role": "user", "content": prompt}]
             prompt = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -119,7 +121,7 @@ class Policy(nn.Module):
         if self.image_token_id is None or self.settings.encoder is None:
             return ids
         if ids.count(self.image_token_id) != 1:
-            raise PolicyError(f"a prompt of an image policy holds {IMAGE_TOKEN} exactly once: {prompt[:80]!r}")
+            raise PolicyError(f"the text of a prompt holds no {IMAGE_TOKEN} of its own: {prompt[:80]!r}")
         place = ids.index(self.image_token_id)
         return ids[:place] + [self.image_token_id] * self.settings.encoder.tokens + ids[place + 1 :]
 
@@ -142,22 +144,27 @@ class Policy(nn.Module):
             answer_mask[row, len(prompt) : end] = True
         return Tokens(ids, mask, answer_mask)
 
-    def embed(self, ids_BL: Tensor, features_BVF: Tensor | None) -> Tensor:
-        """The input embeddings `[B, L, D]`: visual tokens where the image token stands, words elsewhere."""
+    def embed(self, ids_BL: Tensor, prompt_BL: Tensor, features_BVF: Tensor | None) -> Tensor:
+        """The input embeddings `[B, L, D]`: visual tokens where the prompt has image tokens, words elsewhere.
+
+        A policy may sample an image token into its answer: `prompt_BL` keeps it a word there.
+        """
         embeddings = self.language_model.get_input_embeddings()(ids_BL)
         if self.connector is None:
             return embeddings
         if features_BVF is None:
             raise PolicyError("an image policy needs encoder features with every prompt")
         visual = self.connector(features_BVF.to(embeddings.dtype))
-        places = ids_BL == self.image_token_id
+        places = (ids_BL == self.image_token_id) & prompt_BL
         if int(places.sum()) != visual.shape[0] * visual.shape[1]:
-            raise PolicyError(f"{int(places.sum())} image tokens for {visual.shape[0]} x {visual.shape[1]} visual tokens")
+            raise PolicyError(
+                f"{int(places.sum())} image tokens for {visual.shape[0]} x {visual.shape[1]} visual tokens"
+            )
         return embeddings.masked_scatter(places.unsqueeze(-1), visual)
 
     def forward(self, tokens: Tokens, features_BVF: Tensor | None) -> Tensor:
         """The log-probs `[B, L]` float32 of the answers' tokens, zero elsewhere."""
-        embeddings = self.embed(tokens.ids, features_BVF)
+        embeddings = self.embed(tokens.ids, ~tokens.answer, features_BVF)
         model = self.language_model
         hidden = model.base_model(
             inputs_embeds=embeddings, attention_mask=tokens.mask.long(), use_cache=False
@@ -191,6 +198,19 @@ class Policy(nn.Module):
         if self.connector is not None:
             merged |= {f"connector.{name}": tensor for name, tensor in self.connector.state_dict().items()}
         return {name: tensor.detach().contiguous() for name, tensor in merged.items()}
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Takes a state dict as `weights` gives it; the language model must bear no adapters.
+
+        Raises PolicyError where a tensor is missing or unknown.
+        """
+        state = dict(weights)
+        if self.language_model.config.tie_word_embeddings:
+            state["language_model.lm_head.weight"] = state["language_model.model.embed_tokens.weight"]
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise PolicyError(f"the weights do not fit this policy: {error}") from error
 
     def add_adapters(self, lora: LoraSettings) -> None:
         """Freezes the language model and puts trainable adapters on it (`B` begins at zero: the same model)."""

@@ -1,0 +1,152 @@
+"""The fleet: samplers, judges and learners of a run, each started when it is first needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from actors.judge import JudgeActor
+from actors.learner import LearnerActor, Step
+from actors.sampler import SamplerActor
+from rlaif.config import Config
+
+
+class ActorLost(RuntimeError):
+    """An actor that died or gave no answer in time."""
+
+
+class LearnerGroup:
+    """The learners as one: every call goes to all ranks, the answers come from rank 0."""
+
+    def __init__(self, config: Config, features: Path | None) -> None:
+        settings = config.learner
+        environment = {"OMP_NUM_THREADS": str(settings.threads)}
+        if not settings.gpus:
+            environment["DS_ACCELERATOR"] = "cpu"
+        options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
+        self.timeout_s = settings.timeout_s
+        self.ranks = [
+            LearnerActor.options(**options).remote(rank, settings, str(features) if features else None, config.run.seed)
+            for rank in range(settings.ranks)
+        ]
+        host, port = answer(self.ranks[0].address.remote(), self.timeout_s, "learner 0")
+        self._all("connect", host, port)
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        calls = [getattr(rank, method).remote(*arguments) for rank in self.ranks]
+        return [answer(call, self.timeout_s, f"learner {number} in {method}") for number, call in enumerate(calls)]
+
+    def train(self, method: str, *arguments: Any) -> Iterator[Step]:
+        """Runs `train_sft` or `train_dpo` on all ranks and yields rank 0's steps; ends when all have ended."""
+        streams = [getattr(rank, method).remote(*arguments) for rank in self.ranks]
+        yield from steps_of(streams[0], self.timeout_s, f"learner 0 in {method}")
+        for number, stream in enumerate(streams[1:], 1):
+            for _ in steps_of(stream, self.timeout_s, f"learner {number} in {method}"):
+                pass
+
+    def logprob_gap(self, *arguments: Any) -> dict[str, float]:
+        """Rank 0's `logprob_gap`."""
+        return answer(self.ranks[0].logprob_gap.remote(*arguments), self.timeout_s, "learner 0 in logprob_gap")
+
+    def weights(self, folder: Path, version: int) -> Any:
+        """A reference to a policy folder's weights: the tensors go from rank 0 to the samplers."""
+        return self.ranks[0].weights.remote(str(folder), version)
+
+
+class Fleet:
+    """Starts actors on demand and ends them together."""
+
+    def __init__(self, config: Config, features: Path | None) -> None:
+        self.config, self.features = config, features
+        self._learners: LearnerGroup | None = None
+        self._judges: list[ActorHandle] = []
+        self._samplers: list[ActorHandle] = []
+        self._policy: tuple[Path, int] | None = None
+
+    @property
+    def learners(self) -> LearnerGroup:
+        """The learner group."""
+        if self._learners is None:
+            self._learners = LearnerGroup(self.config, self.features)
+        return self._learners
+
+    @property
+    def judges(self) -> list[ActorHandle]:
+        """The judge actors."""
+        if not self._judges:
+            settings = self.config.judge
+            self._judges = [JudgeActor.options(num_cpus=settings.cpus).remote() for _ in range(settings.actors)]
+        return self._judges
+
+    def samplers(self, policy: Path, version: int) -> list[ActorHandle]:
+        """The samplers with the weights of a policy folder: started with them, or synced and proved."""
+        if not self._samplers:
+            self._start_samplers(policy, version)
+        elif self._policy != (policy, version):
+            self._sync(policy, version)
+        self._policy = (policy, version)
+        return self._samplers
+
+    def _start_samplers(self, policy: Path, version: int) -> None:
+        settings = self.config.sampler
+        environment = {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(settings.threads),
+        }
+        options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
+        features = str(self.features) if self.features else None
+        self._samplers = [
+            SamplerActor.options(**options).remote(str(policy), version, features, settings, self.config.run.seed)
+            for _ in range(settings.actors)
+        ]
+        for number, sampler in enumerate(self._samplers):
+            answer(sampler.ready.remote(), settings.timeout_s, f"sampler {number} at its start")
+
+    def _sync(self, policy: Path, version: int) -> None:
+        weights = self.learners.weights(policy, version)
+        loads = [sampler.load.remote(weights) for sampler in self._samplers]
+        for number, load in enumerate(loads):
+            in_use = answer(load, self.config.sampler.timeout_s, f"sampler {number} in a weight update")
+            if in_use[0] != version:
+                raise ActorLost(f"sampler {number} uses weights version {in_use[0]} where {version} was sent")
+
+    def checksum(self) -> str:
+        """The checksum of the weights in use, the same in all samplers."""
+        states = {answer(one.ready.remote(), self.config.sampler.timeout_s, "sampler") for one in self._samplers}
+        if len(states) != 1:
+            raise ActorLost(f"samplers differ in their weights: {sorted(states)}")
+        return str(states.pop()[1])
+
+    def close(self) -> None:
+        """Ends every actor."""
+        ranks = self._learners.ranks if self._learners else []
+        for actor in [*self._samplers, *self._judges, *ranks]:
+            ray.kill(actor)
+
+
+def answer(reference: Any, timeout_s: float, who: str) -> Any:
+    """The result of a remote call; raises ActorLost where the actor died or the time ran out."""
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except GetTimeoutError as error:
+        raise ActorLost(f"{who} gave no answer in {timeout_s:g} s") from error
+    except RayActorError as error:
+        raise ActorLost(f"{who} died: {error}") from error
+
+
+def steps_of(stream: Any, timeout_s: float, who: str) -> Iterator[Any]:
+    """The items of a remote generator, each within the timeout."""
+    while True:
+        ready, _ = ray.wait([stream], timeout=timeout_s, fetch_local=False)
+        if not ready:
+            raise ActorLost(f"{who} gave nothing in {timeout_s:g} s")
+        try:
+            reference = next(stream)
+        except StopIteration:
+            return
+        yield answer(reference, timeout_s, who)

@@ -1,0 +1,183 @@
+"""What comes before the first round: studies, the policy to start from, features, the base policy.
+
+Whatever depends on content alone is kept in the cache, so that another run takes it from there.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.encoder_training import train_encoder
+from actors.fleet import Fleet, steps_of
+from actors.ingest import ingest, read_studies
+from rlaif.cases import cases_of
+from rlaif.config import Config, ConfigurationError
+from rlaif.datasets import phantom, registry
+from rlaif.datasets.settings import PhantomDataSettings
+from rlaif.datasets.study_table import StudyTable
+from rlaif.features import FeatureStore, feature_key
+from rlaif.files import checksum_of, private_folder, replacing_folder
+from rlaif.ledger import RunFolder
+from rlaif.models.policy import Policy, read_settings
+from rlaif.models.pretrained import pretrained_policy
+from rlaif.models.tiny import new_policy
+from rlaif.progress import Progress
+from rlaif.records import Ingested, Quarantined, Study
+from rlaif.reports.prompts import target_text
+from rlaif.volumes.recipes import RECIPES
+
+
+class TooManyBad(RuntimeError):
+    """More studies or judgements failed than `run.max_bad_fraction` allows."""
+
+
+def key_of(*parts: Any) -> str:
+    """A short name for a content: the same parts give the same key."""
+    text = json.dumps([part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def prepare_studies(run: RunFolder, config: Config) -> None:
+    """Reads the data set into the run's tables `studies` and `quarantine`; the phantom is drawn where it is not there."""
+    if run.done("studies"):
+        return
+    started = time.monotonic()
+    table = _load(config)
+    run.replace("studies", Study, table.studies)
+    run.replace("quarantine", Quarantined, table.quarantined)
+    check_bad(config, len(table.quarantined), len(table.studies) + len(table.quarantined), "studies", table.quarantined)
+    counts = {split: sum(study.split == split for study in table.studies) for split in ("sft", "align", "heldout")}
+    run.finish("studies", seconds=time.monotonic() - started, **counts, quarantined=len(table.quarantined))
+    print(f"studies: {counts}, {len(table.quarantined)} in quarantine", flush=True)
+
+
+def _load(config: Config) -> StudyTable:
+    if not isinstance(config.data, PhantomDataSettings):
+        return registry.load(config.data)
+    settings = config.data.generator
+    root = private_folder(config.cache.root / "phantom") / phantom.fingerprint(settings)
+    progress = Progress("phantom data", settings.sft + settings.align + settings.heldout)
+    phantom.generate(root, settings, lambda done, _: progress.at(done))
+    return registry.load_phantom(config.data, root)
+
+
+def check_bad(config: Config, bad: int, of: int, what: str, examples: list[Quarantined]) -> None:
+    """Raises TooManyBad where the share of bad ones exceeds the configured bound."""
+    if of and bad / of > config.run.max_bad_fraction:
+        reasons = "; ".join(sorted({f"{one.path}: {one.reason}" for one in examples})[:3])
+        raise TooManyBad(
+            f"{bad} of {of} {what} are bad, more than run.max_bad_fraction={config.run.max_bad_fraction}. {reasons}"
+        )
+
+
+def start_policy(run: RunFolder, config: Config) -> Path:
+    """The folder of the policy before any fine-tuning: the user's own, a pretrained model, or a new small one."""
+    policy = config.policy
+    if policy.path is not None:
+        read_settings(Path(policy.path))
+        return Path(policy.path)
+    studies = [study for study in run.read("studies", Study) if study.split == "sft"]
+    texts = [text for study in studies if (text := target_text(study, config.run.target))]
+    if not texts:
+        raise ConfigurationError(
+            "the data has no reports to fine-tune on (split sft): start from a policy with policy=folder policy.path=…"
+        )
+    key = key_of("start", policy, config.run.seed, config.run.target, [(s.study_id, s.volume) for s in studies], texts)
+    folder = private_folder(config.cache.root / "start") / key
+    if not folder.is_dir():
+        started = time.monotonic()
+        with replacing_folder(folder) as temporary:
+            if policy.pretrained is not None:
+                pretrained_policy(policy.settings(), policy.pretrained.path, policy.pretrained.package).save(temporary, None)
+            elif policy.language_model is not None:
+                encoder = _train_encoder(config, studies, temporary) if policy.encoder is not None else None
+                new = new_policy(policy.settings(), policy.language_model, texts, seed=config.run.seed)
+                new.save(temporary, encoder)
+        if not run.done("start"):
+            run.finish("start", seconds=time.monotonic() - started)
+    return folder
+
+
+def _train_encoder(config: Config, studies: list[Study], folder: Path) -> Path:
+    policy, training = config.policy, config.policy.encoder_training
+    if policy.encoder is None or policy.recipe is None or training is None:
+        raise ConfigurationError("an image policy from nothing needs policy.recipe and policy.encoder_training")
+    reports = {study.study_id: study.findings for study in studies if study.findings and study.volume}
+    rows = [
+        {"study_id": study.study_id, "volume": str(study.volume), "feature_key": ""}
+        for study in studies
+        if study.study_id in reports
+    ]
+    volumes = read_studies(rows, policy.recipe, config.ingest).materialize()
+    target = folder / "encoder-training.safetensors"
+    threads = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    stream = train_encoder.options(num_cpus=1).remote(
+        volumes.iterator(), reports, policy.encoder, training, threads, config.run.seed, str(target)
+    )
+    progress: Progress | None = None
+    for step in steps_of(stream, config.ingest.timeout_s, "the encoder's training"):
+        progress = progress or Progress("vision encoder", int(step["of"]))
+        progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
+    return target
+
+
+def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
+    """Encodes every study once; gives the feature store's folder, or None for a text-only policy."""
+    settings = read_settings(start)
+    if settings.recipe is None:
+        return None
+    encoder = checksum_of(start / "encoder.safetensors")
+    store = private_folder(config.cache.root / "features") / key_of(RECIPES[settings.recipe].checksum, encoder)
+    if run.done("ingest"):
+        return store
+    studies = run.read("studies", Study)
+    imaged = [study for study in studies if study.volume is not None]
+    progress = Progress("ingest", len(imaged))
+    features: list[Ingested] = []
+    bad: list[Quarantined] = []
+    for one in ingest(imaged, start, store, settings.recipe, encoder, config.ingest):
+        (features if isinstance(one, Ingested) else bad).append(one)  # type: ignore[arg-type]
+        progress.advance()
+    run.replace("features", Ingested, features)
+    earlier = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
+    run.replace("quarantine", Quarantined, [*earlier, *bad])
+    check_bad(config, len(bad) + len(earlier), len(studies) + len(earlier), "studies", [*bad, *earlier])
+    run.finish("ingest", seconds=progress.seconds, encoded=len(features), quarantined=len(bad))
+    return store
+
+
+def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Path:
+    """The base policy: the start policy after supervised fine-tuning, or as it is where it is the user's own."""
+    if config.policy.path is not None:
+        if not run.done("base"):
+            run.finish("base", seconds=0.0, trained=False)
+        return start
+    if run.done("base"):
+        return run.path / "base"
+    started = time.monotonic()
+    learner, text_only = config.learner, read_settings(start).recipe is None
+    cases = [one for one in cases_of(run.path, "sft", config.run.target, from_findings=text_only) if one.target]
+    key = key_of(
+        "base", start.name, learner.sft, learner.lora, learner.ranks, learner.micro_batch, learner.dtype, config.run.seed,
+        [(case.case_id, case.prompt, case.target, case.feature_key) for case in cases],
+    )
+    cached = private_folder(config.cache.root / "base") / key
+    if not cached.is_dir():
+        with replacing_folder(cached) as temporary:
+            steps = []
+            progress: Progress | None = None
+            for step in fleet.learners.train("train_sft", str(start), cases, str(temporary)):
+                progress = progress or Progress("supervised fine-tuning", int(step["of"]))
+                progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
+                steps.append(step)
+            (temporary / "metrics.json").write_text(json.dumps({"learning": {"steps": steps}}))
+    with run.folder("base") as target:
+        shutil.copytree(cached, target, dirs_exist_ok=True)
+    run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases))
+    return run.path / "base"

@@ -1,0 +1,73 @@
+"""Iterative DPO with AI feedback: sample, judge, pair, learn, evaluate; round after round.
+
+    ray job submit -- python jobs/dpo_loop.py experiment=demo
+    python jobs/dpo_loop.py experiment=smoke run.rounds=1
+"""
+
+from rich.console import Console
+
+from actors.cluster import joined
+from actors.fleet import Fleet
+from actors.preparation import base_policy, ingest_studies, prepare_studies, start_policy
+from actors.rounds import evaluate, learn, make_pairs, round_name, sample_and_judge
+from rlaif.cases import cases_of
+from rlaif.config import Config
+from rlaif.launch import launch
+from rlaif.ledger import RunFolder
+from rlaif.metrics.page import write_page
+from rlaif.metrics.summary import summarise
+from rlaif.metrics.table import result_table
+from rlaif.models.policy import read_settings
+from rlaif.plan import plan
+from rlaif.provenance import provenance
+
+
+def main(config: Config) -> None:
+    if config.run.dry:
+        plan(config)
+        return
+    with RunFolder.open(config.run.root, config.run.name, config.plain()) as run:
+        if not run.done("summary") or run.facts("summary")["rounds"] < config.run.rounds:
+            with joined(config):
+                align(run, config)
+        show(run)
+
+
+def align(run: RunFolder, config: Config) -> None:
+    prepare_studies(run, config)
+    start = start_policy(run, config)
+    features = ingest_studies(run, config, start)
+    fleet = Fleet(config, features)
+    base = policy = base_policy(run, config, start, fleet)
+    text_only = read_settings(base).recipe is None
+    cases = cases_of(run.path, "align", config.run.target, from_findings=text_only)
+    heldout = cases_of(run.path, "heldout", config.run.target, from_findings=text_only)[: config.heldout.limit]
+
+    evaluate(run, config, fleet, heldout, base, 0, "base")
+    for round_ in range(config.run.rounds):
+        sample_and_judge(run, config, fleet, cases, policy, round_)
+        make_pairs(run, config, cases, round_)
+        policy = learn(run, config, fleet, policy, base, round_)
+        evaluate(run, config, fleet, heldout, policy, round_ + 1, round_name(round_))
+    fleet.close()
+
+    head = {
+        "name": config.run.name,
+        "policy": f"{config.policy.name}/{config.policy.size}",
+        "judge": config.judge.name,
+        "pairs": config.pairs.strategy,
+        "seed": config.run.seed,
+    }
+    run.write_json("provenance.json", provenance({"run": config.run.seed}))
+    run.write_json("summary.json", summarise(run, head, config.run.rounds, resamples=config.heldout.resamples))
+    write_page(run.path)
+    run.finish("summary", rounds=config.run.rounds)
+
+
+def show(run: RunFolder) -> None:
+    Console(width=120).print(result_table(run.read_json("summary.json")))
+    print(f"report: {run.path / 'report.html'}", flush=True)
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,96 @@
+"""`summary.json`: what a run did and what it gained, put together from its run folder."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rlaif.ledger import RunFolder
+from rlaif.metrics.intervals import bootstrap, paired
+from rlaif.records import Candidate, Dropped, HeldoutReport, Judgement, Pair
+
+METRICS = ("rules_score", "finding_f1", "hallucinated", "omitted", "report_words")
+
+
+def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: int) -> dict[str, Any]:
+    """The summary of a run whose rounds are done; `head` (name, policy, judge, …) goes first."""
+    names = [f"round-{number:03d}" for number in range(rounds)]
+    reports = {name: run.read(f"heldout/{name}", HeldoutReport) for name in ("base", *names)}
+    heldout = {name: _intervals(_only(rows, control=False), resamples) for name, rows in reports.items()}
+    blind = {name: _intervals(_only(rows, control=True), resamples) for name, rows in reports.items()}
+    last = names[-1] if names else "base"
+    base = _only(reports["base"], control=False)
+    return {
+        "status": "finished",
+        **head,
+        "studies": {k: v for k, v in run.facts("studies").items() if k != "seconds"} | {"quarantined": _quarantined(run)},
+        "seconds": {
+            stage: run.facts(stage)["seconds"]
+            for stage in ("studies", "start", "ingest", "base", "heldout/base")
+            if run.done(stage)
+        },
+        "rounds": [_round(run, number) for number in range(rounds)],
+        "heldout": heldout,
+        "gain": _differences(base, _only(reports[last], control=False), resamples) if names else {},
+        "blind_control": {
+            **{name: intervals for name, intervals in blind.items() if intervals},
+            "difference": {
+                name: difference
+                for name in dict.fromkeys(("base", last))
+                if (
+                    difference := _differences(
+                        _only(reports[name], control=False), _only(reports[name], control=True), resamples
+                    )
+                )
+            },
+        },
+    }
+
+
+def _quarantined(run: RunFolder) -> int:
+    return run.facts("ingest")["quarantined"] + run.facts("studies")["quarantined"] if run.done("ingest") else run.facts("studies")["quarantined"]
+
+
+def _only(rows: Iterable[HeldoutReport], *, control: bool) -> list[HeldoutReport]:
+    return [row for row in rows if row.control == control]
+
+
+def _intervals(rows: list[HeldoutReport], resamples: int) -> dict[str, Any]:
+    intervals = {}
+    for metric in METRICS:
+        known = [row for row in rows if metric in row.metrics]
+        if known:
+            values, patients = [row.metrics[metric] for row in known], [row.patient_id for row in known]
+            intervals[metric] = asdict(bootstrap(values, patients, resamples=resamples))
+    return intervals
+
+
+def _differences(first: list[HeldoutReport], second: list[HeldoutReport], resamples: int) -> dict[str, Any]:
+    """For each metric the paired difference second - first."""
+    patients = {row.case_id: row.patient_id for row in first}
+    differences = {}
+    for metric in METRICS:
+        before = {row.case_id: row.metrics[metric] for row in first if metric in row.metrics}
+        after = {row.case_id: row.metrics[metric] for row in second if metric in row.metrics}
+        if before.keys() & after.keys():
+            differences[metric] = asdict(paired(before, after, patients, resamples=resamples))
+    return differences
+
+
+def _round(run: RunFolder, number: int) -> dict[str, Any]:
+    name = f"round-{number:03d}"
+    sample, pairs, learnt = (run.facts(f"{name}/{stage}") for stage in ("sample", "pairs", "learn"))
+    evaluated = run.facts(f"heldout/{name}")
+    stages = {"sample": sample, "pairs": pairs, "learn": learnt, "evaluate": evaluated}
+    return {
+        "round": number,
+        "candidates": run.arrow(f"{name}/candidates", Candidate, ["candidate_id"]).num_rows,
+        "judgements": run.arrow(f"{name}/judgements", Judgement, ["judgement_id"]).num_rows,
+        "pairs": run.arrow(f"{name}/pairs", Pair, ["pair_id"]).num_rows,
+        "judge_failures": sample["failures"],
+        "dropped": pairs["dropped"],
+        "dropped_cases": run.arrow(f"{name}/dropped", Dropped, ["case_id"]).num_rows,
+        "seconds": {stage: facts["seconds"] for stage, facts in stages.items()},
+        "logprob_gap": learnt["logprob_gap"],
+        "weights": {"version": sample["version"], "checksum": sample["checksum"]},
+        "repeated_calls": sample["repeated_calls"],
+    }
