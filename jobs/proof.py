@@ -1,0 +1,54 @@
+"""Is the gain real? Runs the demo with several seeds and pools its held-out cases; overrides go to every run.
+
+    python jobs/proof.py
+    python jobs/proof.py run.rounds=3
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from rlaif.launch import PROJECT, fail
+from rlaif.metrics.intervals import differences, pooled
+from rlaif.metrics.proof import CLAIMS, Seed, seed_of
+
+SEEDS = (0, 1, 2)
+
+
+def main() -> None:
+    seeds = [run(number) for number in SEEDS]
+    grid = Grid(title=f"{len(seeds)} seeds, {sum(seed.cases for seed in seeds)} held-out cases: mean [95 % interval]")
+    for column in ("claim", "pooled", *(f"seed {number}" for number in SEEDS), "holds"):
+        grid.add_column(column)
+    answers = []
+    for claim in CLAIMS:
+        parts = [differences(*claim.measure(seed), seed.patients) for seed in seeds]
+        interval = pooled(parts)
+        means = [sum(values) / len(values) for values, _ in parts]
+        holds = claim.holds(interval, means, seeds)
+        answers.append(holds)
+        shown = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+        grid.add_row(claim.words, shown, *(f"{mean:+.3f}" for mean in means), "yes" if holds else "NO")
+    Console(width=140).print(grid)
+    print(json.dumps({"holds": all(answers)}), flush=True)
+    sys.exit(0 if all(answers) else 1)
+
+
+def run(number: int) -> Seed:
+    """Runs the demo with one seed to its end, and reads what came of it."""
+    name = f"proof-{number}"
+    overrides = ["experiment=demo", f"run.seed={number}", f"run.name={name}", *sys.argv[1:]]
+    print(f"=== seed {number}: {' '.join(overrides)}", flush=True)
+    finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / "dpo_loop.py"), *overrides], check=False)
+    if finished.returncode:
+        fail(f"the run {name} ended with status {finished.returncode}: the same command goes on from where it stopped")
+    root = next((Path(one.partition("=")[2]) for one in overrides if one.startswith("run.root=")), Path("runs"))
+    return seed_of(PROJECT / root / name)
+
+
+if __name__ == "__main__":
+    main()

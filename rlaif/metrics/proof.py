@@ -1,0 +1,82 @@
+"""What must hold of several seeds together for a gain to be called real."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlaif.metrics.intervals import Interval
+from rlaif.records import HeldoutReport
+from rlaif.tables import Table
+
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """The held-out reports of one finished run, by policy and control."""
+
+    base: dict[bool, list[HeldoutReport]]
+    last: dict[bool, list[HeldoutReport]]
+    patients: dict[str, str]
+
+    @property
+    def cases(self) -> int:
+        """Held-out cases."""
+        return len(self.patients)
+
+    def values(self, policy: str, metric: str, *, control: bool = False) -> Values:
+        """A metric of every case that has it."""
+        rows: list[HeldoutReport] = getattr(self, policy)[control]
+        return {row.case_id: row.metrics[metric] for row in rows if metric in row.metrics}
+
+
+def seed_of(run: Path) -> Seed:
+    """The seed of a run folder whose run is finished."""
+    rounds = len(json.loads((run / "summary.json").read_text())["rounds"])
+    last = f"round-{rounds - 1:03d}" if rounds else "base"
+    policies = {}
+    for name in ("base", last):
+        rows = Table(run / "heldout" / name, HeldoutReport).read()
+        policies[name] = {control: [row for row in rows if row.control == control] for control in (False, True)}
+    patients = {row.case_id: row.patient_id for row in policies["base"][False]}
+    return Seed(policies["base"], policies[last], patients)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A difference of two measurements of the same cases, and the condition that it must meet."""
+
+    words: str
+    measure: Callable[[Seed], tuple[Values, Values]]
+    holds: Callable[[Interval, Sequence[float], Sequence[Seed]], bool]
+
+
+def _gain(metric: str) -> Callable[[Seed], tuple[Values, Values]]:
+    return lambda seed: (seed.values("base", metric), seed.values("last", metric))
+
+
+def _blind(policy: str) -> Callable[[Seed], tuple[Values, Values]]:
+    return lambda seed: (seed.values(policy, "finding_f1"), seed.values(policy, "finding_f1", control=True))
+
+
+def _words_before(seeds: Sequence[Seed]) -> float:
+    values = [value for seed in seeds for value in seed.values("base", "report_words").values()]
+    return sum(values) / len(values)
+
+
+CLAIMS = (
+    Claim(
+        "rules_score rises: interval above 0, every seed above 0",
+        _gain("rules_score"),
+        lambda interval, means, seeds: interval.low > 0 and all(mean > 0 for mean in means),
+    ),
+    Claim("finding_f1 does not fall: lower bound above -0.02", _gain("finding_f1"), lambda i, means, seeds: i.low > -0.02),
+    Claim(
+        "report_words changes by at most 15 %",
+        _gain("report_words"),
+        lambda interval, means, seeds: abs(interval.mean) <= 0.15 * _words_before(seeds),
+    ),
+    Claim("base reads the image: blind finding_f1 falls", _blind("base"), lambda i, means, seeds: i.high < 0),
+    Claim("last policy reads the image: blind finding_f1 falls", _blind("last"), lambda i, means, seeds: i.high < 0),
+)
