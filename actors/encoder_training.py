@@ -56,6 +56,12 @@ def train_encoder(
             norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-            yield {"step": number, "of": steps, "loss": float(loss.detach()), "lr": schedule.get_last_lr()[0], "grad_norm": float(norm)}
+            yield {
+                "step": number,
+                "of": steps,
+                "loss": float(loss.detach()),
+                "lr": float(schedule.get_last_lr()[0]),
+                "grad_norm": float(norm),
+            }
             number += 1
     save_file(encoder.state_dict(), Path(target))

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.judge import JudgeActor
 from actors.learner import LearnerActor, Step
 from actors.sampler import SamplerActor
 from rlaif.config import Config
+
+# A handle's methods are called through `.remote`, which its own types do not know.
+Actor: TypeAlias = Any
 
 
 class ActorLost(RuntimeError):
@@ -28,7 +30,7 @@ class LearnerGroup:
             environment["DS_ACCELERATOR"] = "cpu"
         options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
         self.timeout_s = settings.timeout_s
-        self.ranks = [
+        self.ranks: list[Actor] = [
             LearnerActor.options(**options).remote(rank, settings, str(features) if features else None, config.run.seed)
             for rank in range(settings.ranks)
         ]
@@ -62,8 +64,8 @@ class Fleet:
     def __init__(self, config: Config, features: Path | None) -> None:
         self.config, self.features = config, features
         self._learners: LearnerGroup | None = None
-        self._judges: list[ActorHandle] = []
-        self._samplers: list[ActorHandle] = []
+        self._judges: list[Actor] = []
+        self._samplers: list[Actor] = []
         self._policy: tuple[Path, int] | None = None
 
     @property
@@ -74,14 +76,14 @@ class Fleet:
         return self._learners
 
     @property
-    def judges(self) -> list[ActorHandle]:
+    def judges(self) -> list[Actor]:
         """The judge actors."""
         if not self._judges:
             settings = self.config.judge
             self._judges = [JudgeActor.options(num_cpus=settings.cpus).remote() for _ in range(settings.actors)]
         return self._judges
 
-    def samplers(self, policy: Path, version: int) -> list[ActorHandle]:
+    def samplers(self, policy: Path, version: int) -> list[Actor]:
         """The samplers with the weights of a policy folder: started with them, or synced and proved."""
         if not self._samplers:
             self._start_samplers(policy, version)
@@ -109,7 +111,7 @@ class Fleet:
 
     def _sync(self, policy: Path, version: int) -> None:
         weights = self.learners.weights(policy, version)
-        loads = [sampler.load.remote(weights) for sampler in self._samplers]
+        loads: list[Any] = [sampler.load.remote(weights) for sampler in self._samplers]
         for number, load in enumerate(loads):
             in_use = answer(load, self.config.sampler.timeout_s, f"sampler {number} in a weight update")
             if in_use[0] != version:

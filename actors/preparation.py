@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 import time
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.datasets import phantom, registry
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.datasets.study_table import StudyTable
-from rlaif.features import FeatureStore, feature_key
 from rlaif.files import checksum_of, private_folder, replacing_folder
 from rlaif.ledger import RunFolder
-from rlaif.models.policy import Policy, read_settings
+from rlaif.models.policy import read_settings
 from rlaif.models.pretrained import pretrained_policy
 from rlaif.models.tiny import new_policy
 from rlaif.progress import Progress
@@ -44,7 +42,7 @@ def key_of(*parts: Any) -> str:
 
 
 def prepare_studies(run: RunFolder, config: Config) -> None:
-    """Reads the data set into the run's tables `studies` and `quarantine`; the phantom is drawn where it is not there."""
+    """Reads the data set into the run's tables `studies` and `quarantine`; draws the phantom where it is missing."""
     if run.done("studies"):
         return
     started = time.monotonic()
@@ -94,7 +92,9 @@ def start_policy(run: RunFolder, config: Config) -> Path:
         started = time.monotonic()
         with replacing_folder(folder) as temporary:
             if policy.pretrained is not None:
-                pretrained_policy(policy.settings(), policy.pretrained.path, policy.pretrained.package).save(temporary, None)
+                pretrained_policy(policy.settings(), policy.pretrained.path, policy.pretrained.package).save(
+                    temporary, None
+                )
             elif policy.language_model is not None:
                 encoder = _train_encoder(config, studies, temporary) if policy.encoder is not None else None
                 new = new_policy(policy.settings(), policy.language_model, texts, seed=config.run.seed)
@@ -164,7 +164,14 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
     learner, text_only = config.learner, read_settings(start).recipe is None
     cases = [one for one in cases_of(run.path, "sft", config.run.target, from_findings=text_only) if one.target]
     key = key_of(
-        "base", start.name, learner.sft, learner.lora, learner.ranks, learner.micro_batch, learner.dtype, config.run.seed,
+        "base",
+        start.name,
+        learner.sft,
+        learner.lora,
+        learner.ranks,
+        learner.micro_batch,
+        learner.dtype,
+        config.run.seed,
         [(case.case_id, case.prompt, case.target, case.feature_key) for case in cases],
     )
     cached = private_folder(config.cache.root / "base") / key

@@ -84,12 +84,19 @@ def sample_and_judge(
             progress.advance(len(records))
     candidates = run.compact(f"{name}/candidates", Candidate, "candidate_id")
     judgements = run.compact(f"{name}/judgements", Judgement, ("candidate_id", "judge"))
-    failures = Counter(run.arrow(f"{name}/judgements", Judgement, ["failure"]).column("failure").drop_null().to_pylist())
+    failures = Counter(
+        run.arrow(f"{name}/judgements", Judgement, ["failure"]).column("failure").drop_null().to_pylist()
+    )
     _check_failures(config, failures, judgements)
     run.finish(
-        f"{name}/sample", seconds=time.monotonic() - started, candidates=candidates, judgements=judgements,
-        failures=dict(failures), repeated_calls=journal.repeated(),
-        version=round_, checksum=_checksum(run, name),
+        f"{name}/sample",
+        seconds=time.monotonic() - started,
+        candidates=candidates,
+        judgements=judgements,
+        failures=dict(failures),
+        repeated_calls=journal.repeated(),
+        version=round_,
+        checksum=_checksum(run, name),
     )
 
 
@@ -107,7 +114,9 @@ def _left_over(run: RunFolder, config: Config, name: str) -> tuple[set[str], lis
     judged = set(run.arrow(f"{name}/judgements", Judgement, ["candidate_id"]).column(0).to_pylist())
     if len(judged) == len(ids):
         return whole, []
-    return whole, [one for one in run.table(f"{name}/candidates", Candidate).iterate() if one.candidate_id not in judged]
+    return whole, [
+        one for one in run.table(f"{name}/candidates", Candidate).iterate() if one.candidate_id not in judged
+    ]
 
 
 def _check_failures(config: Config, failures: Counter[str], of: int) -> None:
@@ -115,7 +124,7 @@ def _check_failures(config: Config, failures: Counter[str], of: int) -> None:
     if of and bad / of > config.run.max_bad_fraction:
         raise TooManyBad(
             f"{bad} of {of} judgements failed ({dict(failures)}), more than "
-            f"run.max_bad_fraction={config.run.max_bad_fraction}: see the judge's log, then start the same command again"
+            f"run.max_bad_fraction={config.run.max_bad_fraction}: see the judge's log, and start the command again"
         )
 
 
@@ -159,7 +168,7 @@ class _Flow:
             ready, _ = ray.wait([*self._judging, *self._streams], timeout=self.timeout_s, fetch_local=False)
             if not ready:
                 raise ActorLost(f"neither sampler nor judge gave anything in {self.timeout_s:g} s")
-            one = ready[0]
+            one: Any = ready[0]
             if one in self._judging:
                 del self._judging[one]
                 yield "judgements", answer(one, self.timeout_s, "judge")
@@ -219,7 +228,8 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     if not gap["mean"] <= config.learner.max_logprob_gap:
         raise RoundFailed(
             f"{name}: sampler and learner differ by {gap['mean']:.2e} on average in the log-probs of the same tokens, "
-            f"more than learner.max_logprob_gap={config.learner.max_logprob_gap:g}: the sampler's weights are not the policy's"
+            f"more than learner.max_logprob_gap={config.learner.max_logprob_gap:g}: "
+            "the sampler's weights are not the policy's"
         )
     steps: list[dict[str, float]] = []
     with run.folder(f"{name}/checkpoint") as target:

@@ -41,7 +41,7 @@ class _Open:
     """A request in the engine: its candidates so far, and the indices that are being written."""
 
     request: Request
-    prompt: dict[str, Any]
+    prompt: Any
     length: int
     attempt: int
     indices: list[int]
@@ -128,7 +128,8 @@ class Sampler:
                     yield [self._candidate(one, index, round_, None) for index in one.indices]
                 else:
                     self._submit(one, running, round_)
-            for output in self.engine.step():
+            outputs: list[Any] = self.engine.step()
+            for output in outputs:
                 if not output.finished:
                     continue
                 one = running.pop(output.request_id)
@@ -145,12 +146,14 @@ class Sampler:
                 else:
                     yield [one.candidates[index] for index in sorted(one.candidates)]
 
-    def _prompt(self, request: Request) -> tuple[dict[str, Any], int]:
+    def _prompt(self, request: Request) -> tuple[Any, int]:
         ids = self.policy.prompt_ids(request.case.prompt)
         if self.policy.connector is None:
             return {"prompt_token_ids": ids}, len(ids)
         if self.store is None or request.feature_key is None:
-            raise ValueError(f"case {request.case.case_id} has no features, and the policy needs an image: ingest it first")
+            raise ValueError(
+                f"case {request.case.case_id} has no features, and the policy needs an image: ingest it first"
+            )
         with torch.inference_mode():
             tokens = self.policy.collate([ids], [[]])
             embeddings = self.policy.embed(tokens.ids, ~tokens.answer, self.store.batch([request.feature_key]))[0]

@@ -1,7 +1,7 @@
 """Iterative DPO with AI feedback: sample, judge, pair, learn, evaluate; round after round.
 
-    ray job submit -- python jobs/dpo_loop.py experiment=demo
-    python jobs/dpo_loop.py experiment=smoke run.rounds=1
+ray job submit -- python jobs/dpo_loop.py experiment=demo
+python jobs/dpo_loop.py experiment=smoke run.rounds=1
 """
 
 from rich.console import Console

@@ -31,11 +31,11 @@ LOCK_SECONDS = 60.0
 logger = logging.getLogger(__name__)
 
 
-class LeaseHeld(RunError):  # noqa: N818
+class LeaseHeld(RunError):
     """Another process writes this run folder now."""
 
 
-class LeaseLost(RunError):  # noqa: N818
+class LeaseLost(RunError):
     """This process no longer holds the lease: its writes are refused."""
 
 

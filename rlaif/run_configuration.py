@@ -22,7 +22,7 @@ _ABSENT = "(absent)"
 logger = logging.getLogger(__name__)
 
 
-class ConfigurationDiffers(RunError):  # noqa: N818
+class ConfigurationDiffers(RunError):
     """A run of this name exists with another configuration; `keys` are the dotted keys that differ."""
 
     def __init__(self, folder: Path, differing: dict[str, tuple[Any, Any]]) -> None:

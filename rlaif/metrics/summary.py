@@ -22,7 +22,8 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
     return {
         "status": "finished",
         **head,
-        "studies": {k: v for k, v in run.facts("studies").items() if k != "seconds"} | {"quarantined": _quarantined(run)},
+        "studies": {k: v for k, v in run.facts("studies").items() if k != "seconds"}
+        | {"quarantined": _quarantined(run)},
         "seconds": {
             stage: run.facts(stage)["seconds"]
             for stage in ("studies", "start", "ingest", "base", "heldout/base")
@@ -47,7 +48,11 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
 
 
 def _quarantined(run: RunFolder) -> int:
-    return run.facts("ingest")["quarantined"] + run.facts("studies")["quarantined"] if run.done("ingest") else run.facts("studies")["quarantined"]
+    return (
+        run.facts("ingest")["quarantined"] + run.facts("studies")["quarantined"]
+        if run.done("ingest")
+        else run.facts("studies")["quarantined"]
+    )
 
 
 def _only(rows: Iterable[HeldoutReport], *, control: bool) -> list[HeldoutReport]:

@@ -31,7 +31,7 @@ class CTViTSettings(BaseModel):
         for axis, voxels, patch in zip(("depth", "height", "width"), self.volume, self.patch, strict=True):
             if voxels % (patch * self.pool):
                 raise ValueError(
-                    f"volume {axis} {voxels} is no multiple of patch {patch} x pool {self.pool}: change one of the three"
+                    f"volume {axis} {voxels} is no multiple of patch {patch} x pool {self.pool}: change one of them"
                 )
         return self
 

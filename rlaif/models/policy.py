@@ -13,10 +13,11 @@ Shape letters: B batch, L positions, V visual tokens, F encoder hidden, D langua
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as AdaptedLinear
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ class Policy(nn.Module):
         self.language_model = language_model
         self.tokenizer = tokenizer
         self.connector = connector
-        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) if connector is not None else None
+        self.image_token_id: Any = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) if connector is not None else None
 
     @classmethod
     def load(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> "Policy":
@@ -114,10 +115,11 @@ class Policy(nn.Module):
             prompt = f"{IMAGE_TOKEN}\n{prompt}"
         if tokenizer.chat_template:
             message = [{"role": "user", "content": prompt}]
-            prompt = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            prompt = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
         ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        if not tokenizer.chat_template and tokenizer.bos_token_id is not None:
-            ids = [tokenizer.bos_token_id, *ids]
+        beginning: Any = tokenizer.bos_token_id
+        if not tokenizer.chat_template and beginning is not None:
+            ids = [beginning, *ids]
         if self.image_token_id is None or self.settings.encoder is None:
             return ids
         if ids.count(self.image_token_id) != 1:
@@ -128,7 +130,8 @@ class Policy(nn.Module):
     def answer_ids(self, text: str) -> list[int]:
         """The token ids of a report that ends where it should."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids, self.tokenizer.eos_token_id]
+        end: Any = self.tokenizer.eos_token_id
+        return [*ids, end]
 
     def collate(self, prompts: list[list[int]], answers: list[list[int]]) -> Tokens:
         """One right-padded batch of prompts and answers given as token ids."""
@@ -182,7 +185,7 @@ class Policy(nn.Module):
         deltas = {
             name: module.get_delta_weight("default")
             for name, module in self.language_model.named_modules()
-            if isinstance(module, LoraLayer)
+            if isinstance(module, AdaptedLinear)
         }
         for name, tensor in self.language_model.state_dict().items():
             module, _, parameter = name.rpartition(".base_layer.")

@@ -17,7 +17,9 @@ def pretrained_policy(settings: PolicySettings, path: str | None, package: str |
     """
     source = Path(path) if path is not None else _carried_by(package)
     if not source.exists():
-        raise PolicyError(f"{source} does not exist: policy.pretrained.path takes a Hugging Face folder or a .gguf file")
+        raise PolicyError(
+            f"{source} does not exist: policy.pretrained.path takes a Hugging Face folder or a .gguf file"
+        )
     folder, file = (source.parent, source.name) if source.suffix == ".gguf" else (source, None)
     model = AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, dtype=torch.float32, local_files_only=True, trust_remote_code=False

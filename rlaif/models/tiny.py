@@ -46,9 +46,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def new_policy(
-    settings: PolicySettings, language: LanguageModelSettings, texts: Iterable[str], *, seed: int
-) -> Policy:
+def new_policy(settings: PolicySettings, language: LanguageModelSettings, texts: Iterable[str], *, seed: int) -> Policy:
     """An untrained policy whose tokenizer fits the texts; the same seed gives the same weights."""
     tokenizer = train_tokenizer(texts, language.vocabulary)
     configuration = LlamaConfig(

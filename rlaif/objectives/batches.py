@@ -31,7 +31,9 @@ def plan_steps(
             shares = [step[rank::ranks] for rank in range(ranks)]
             weight = ranks / len(step)
             passes = -(-len(shares[0]) // micro_batch)
-            plan.append([_micro_batches(share or step[:1], bool(share) * weight, passes, micro_batch) for share in shares])
+            plan.append(
+                [_micro_batches(share or step[:1], bool(share) * weight, passes, micro_batch) for share in shares]
+            )
     return plan
 
 
