@@ -1,8 +1,9 @@
 """The figures of the report page as geometry: positions in per cent of a plot area, ready for inline SVG."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rlaif.metrics.display import is_number
@@ -67,10 +68,19 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
 
 
-def tick_label(value: float, signed: bool = False) -> str:
-    """A short number for an axis."""
-    text = f"{value:+.4g}" if signed and value else f"{value:.4g}"
-    return f"{value:,.0f}" if not signed and abs(value) >= 1000 and value == round(value) else text
+def tick_labels(values: Sequence[float], signed: bool = False) -> list[str]:
+    """The labels of evenly spaced ticks, all with the digits that their distance needs."""
+    step = min((b - a for a, b in pairwise(values)), default=abs(values[0]) if values else 0.0)
+    if step and not 1e-4 <= step < 1e6:
+        return [f"{value:.3g}" for value in values]
+    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
+    return [f"{value:+,.{digits}f}" if signed and value else f"{value:,.{digits}f}" for value in values]
+
+
+def ticks(low: float, high: float, place: Callable[[float], float], about: int = 4, signed: bool = False) -> list[Tick]:
+    """Labelled ticks at round values within `low` to `high`; `place` gives a value's position in per cent."""
+    values = nice_ticks(low, high, about)
+    return [Tick(place(value), label) for value, label in zip(values, tick_labels(values, signed), strict=True)]
 
 
 def _thinned(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -83,12 +93,11 @@ def _thinned(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _smoothed(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A centred running mean over about a tenth of the curve, so that a trend shows through the noise."""
-    half = max(1, len(values) // 20)
+    """A centred running mean over about a twentieth of the curve, so that a trend shows through the noise."""
+    half = max(3, len(values) // 40)
     result = []
     for index, (x, _) in enumerate(values):
-        reach = min(half, index, len(values) - 1 - index)
-        window = values[index - reach : index + reach + 1]
+        window = values[max(0, index - half) : index + half + 1]
         result.append((x, sum(y for _, y in window) / len(window)))
     return result
 
@@ -130,8 +139,8 @@ def _line_chart(
         title=title,
         x_label=x_label,
         y_label=y_label,
-        x_ticks=tuple(Tick(across(value), tick_label(value)) for value in nice_ticks(x_low, x_high)),
-        y_ticks=tuple(Tick(down(value), tick_label(value)) for value in nice_ticks(y_low, y_high)),
+        x_ticks=tuple(ticks(x_low, x_high, across)),
+        y_ticks=tuple(ticks(y_low, y_high, down)),
         lines=tuple(lines),
         dividers=tuple(Tick(across(value), label) for value, label in dividers),
         reference=Tick(down(reference[0]), reference[1]) if reference else None,
@@ -148,12 +157,12 @@ def _widened(part: Sequence[tuple[float, float]], x_low: float, x_high: float) -
 
 
 def _described(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> str:
-    """Where each curve begins and ends, for readers who do not see the figure."""
+    """Where the running mean of each curve begins and ends, for readers who do not see the figure too."""
     parts = []
     for name, segments in curves.items():
-        joined = [point for segment in segments for point in segment]
+        joined = [point for segment in segments for point in _smoothed(segment)]
         if joined:
-            parts.append(f"{name} from {tick_label(joined[0][1])} to {tick_label(joined[-1][1])}")
+            parts.append(f"{name.lower()} from {joined[0][1]:.3g} to {joined[-1][1]:.3g}")
     return "; ".join(parts)
 
 
@@ -209,7 +218,7 @@ def histogram(title: str, scores: Sequence[float], low: float, high: float, y_hi
             across(left),
             across(right) - across(left),
             round(100 * share / top, 2),
-            f"{tick_label(left)} to {tick_label(right)}: {share:.1%} of candidates",
+            f"{left:.3g} to {right:.3g}: {share:.1%} of candidates",
         )
         for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True)
         if share > 0
@@ -219,7 +228,7 @@ def histogram(title: str, scores: Sequence[float], low: float, high: float, y_hi
         title=title,
         x_label="score",
         y_label="share of candidates",
-        x_ticks=tuple(Tick(across(value), tick_label(value)) for value in nice_ticks(low, high)),
+        x_ticks=tuple(ticks(low, high, across)),
         y_ticks=tuple(Tick(100 - 100 * value / top, f"{value:.0%}") for value in nice_ticks(0, top, 3)),
         bars=bars,
         marker=None if mean is None else Tick(across(mean), f"mean {mean:.3g}"),

@@ -13,7 +13,7 @@ from rlaif.metrics.display import (
     ordered,
     verdict_of,
 )
-from rlaif.metrics.page_curves import Tick, nice_ticks, tick_label
+from rlaif.metrics.page_curves import Tick, ticks
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _panel(unit: str, rows: Sequence[tuple[MetricDisplay, Interval]]) -> ForestP
         unit=unit,
         better=better,
         zero=across(0.0),
-        ticks=tuple(Tick(across(value), tick_label(value, signed=True)) for value in nice_ticks(low, high)),
+        ticks=tuple(ticks(low, high, across, signed=True)),
         rows=tuple(
             ForestRow(
                 display.label,

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 # The usual lung window: centre -600 HU, width 1500 HU.
 LUNG_WINDOW = (-1350.0, 150.0)
 _AERATED_LUNG = (-950.0, -500.0)
+_BODY_ABOVE = -300.0
+_COARSE = 96
 _PLANES = ("axial", "coronal", "sagittal")
 _LONG_SIDE = 208
 
@@ -36,26 +39,42 @@ class SliceRow:
     note: str = ""
 
 
+def _enclosed_lung(voxels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where `[depth, height, width]` HU look like aerated lung with the body on all four sides in the axial plane.
+
+    The body is the largest connected part denser than fat, so that the air and the foam of the table do not count.
+    """
+    parts, count = ndimage.label(voxels > _BODY_ABOVE)
+    if not count:
+        return np.zeros(voxels.shape, dtype=np.bool_)
+    body = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    enclosed: NDArray[np.bool_] = (voxels > _AERATED_LUNG[0]) & (voxels < _AERATED_LUNG[1])
+    for axis in (1, 2):
+        enclosed &= np.logical_or.accumulate(body, axis=axis)
+        enclosed &= np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
+    return enclosed
+
+
 def informative_indices(voxels: NDArray[Any]) -> tuple[int, int, int]:
     """The index along each axis of `[depth, height, width]` HU where most aerated lung is cut.
 
-    The middle is taken along an axis where under 0.5 % of the volume looks like lung.
+    The middle of each axis where under 0.5 % of the volume looks like lung.
     """
-    lung = (voxels > _AERATED_LUNG[0]) & (voxels < _AERATED_LUNG[1])
+    steps = [max(1, length // _COARSE) for length in voxels.shape]
+    lung = _enclosed_lung(voxels[:: steps[0], :: steps[1], :: steps[2]])
     if lung.mean() < 0.005:
         depth, height, width = voxels.shape
         return depth // 2, height // 2, width // 2
-    by_axis = [lung.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
-    return int(by_axis[0].argmax()), int(by_axis[1].argmax()), int(by_axis[2].argmax())
+    areas = (lung.sum(axis=(1, 2)), lung.sum(axis=(0, 2)), lung.sum(axis=(0, 1)))
+    places = [int(area.argmax()) * step for area, step in zip(areas, steps, strict=True)]
+    return places[0], places[1], places[2]
 
 
-def _grey(plane: NDArray[Any], spacing: tuple[float, float], long_side: int = _LONG_SIDE) -> Image.Image:
-    """A slice `[rows, columns]` HU in the lung window, with square pixels whatever its `spacing` (mm)."""
+def _grey(plane: NDArray[Any], spacing: tuple[float, float], scale: float) -> Image.Image:
+    """A slice `[rows, columns]` HU of that `spacing` (mm) in the lung window, at `scale` pixels a millimetre."""
     low, high = LUNG_WINDOW
     grey = (np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
-    millimetres = (plane.shape[0] * spacing[0], plane.shape[1] * spacing[1])
-    scale = long_side / max(millimetres)
-    size = (max(1, round(millimetres[1] * scale)), max(1, round(millimetres[0] * scale)))
+    size = (max(1, round(plane.shape[1] * spacing[1] * scale)), max(1, round(plane.shape[0] * spacing[0] * scale)))
     return Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
@@ -73,9 +92,11 @@ def slices_of(voxels: NDArray[Any], spacing_mm: tuple[float, float, float]) -> S
     place = informative_indices(voxels)
     planes = (voxels[place[0]], voxels[::-1, place[1]], voxels[::-1, :, place[2]])
     spacings = (spacing_mm[1:], (spacing_mm[0], spacing_mm[2]), spacing_mm[:2])
+    # One scale for all three, so that an organ has the same size in each plane.
+    scale = _LONG_SIDE / max(length * distance for length, distance in zip(voxels.shape, spacing_mm, strict=True))
     slices = []
     for axis, (name, plane, spacing) in enumerate(zip(_PLANES, planes, spacings, strict=True)):
-        image = _grey(plane, (spacing[0], spacing[1]))
+        image = _grey(plane, (spacing[0], spacing[1]), scale)
         caption = f"{name}, {place[axis] + 1} of {voxels.shape[axis]}"
         slices.append(Slice(name, caption, _png(image), image.width, image.height))
     return SliceRow(slices=tuple(slices))

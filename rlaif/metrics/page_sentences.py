@@ -123,7 +123,7 @@ def _remarks(summary: Mapping[str, Any], metric: str) -> list[str]:
 def blind_words(summary: Mapping[str, Any]) -> str:
     """What the blind control says of the last policy: whether its reports depend on the patient's own CT.
 
-    Differences are own CT minus another patient's CT. Empty where the run has no blind control.
+    Differences are another patient's CT minus the own one. Empty where the run has no blind control.
     """
     control: Mapping[str, Any] = summary.get("blind_control") or {}
     difference: Mapping[str, Any] = control.get("difference") or {}
@@ -136,10 +136,10 @@ def blind_words(summary: Mapping[str, Any]) -> str:
     amount = f"{interval_text(last, display, signed=True)} in {display.label.lower()}"
     policy = f"the policy of {column_label(columns[-1]).lower()}" if columns[-1] != "base" else "the base policy"
     conclusion = {
-        "better": f"Seeing the right patient is worth {amount}: {policy} does read its images.",
-        "worse": f"The wrong patient's CT scores better ({amount}): something is wrong with {policy} or its features.",
-        "changed": f"The right CT changes the reports ({amount}).",
-        "unclear": f"The right CT makes no clear difference ({amount}): no proof that {policy} reads its images.",
+        "worse": f"The wrong patient's CT costs {policy} {amount}: its reports do depend on the images.",
+        "better": f"The wrong patient's CT scores better ({amount}): something is wrong with {policy} or its features.",
+        "changed": f"The wrong patient's CT changes the reports of {policy} ({amount}).",
+        "unclear": f"The wrong CT makes no clear difference ({amount}): no proof that {policy} reads its images.",
     }[verdict]
     return typographic(conclusion)
 

@@ -13,7 +13,7 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The run in a few numbers, as far as the summary has them."""
     studies: Mapping[str, Any] = summary.get("studies") or {}
     rounds = summary.get("rounds") or []
-    names = {"sft": "Studies for SFT", "align": "Studies for alignment", "heldout": "Held-out studies"}
+    names = {"sft": "SFT studies", "align": "Alignment studies", "heldout": "Held-out studies"}
     facts = [(label, f"{studies[key]:,}") for key, label in names.items() if key in studies]
     facts.append(("Rounds", f"{len(rounds)}"))
     for key, label in (("candidates", "Candidates"), ("pairs", "Preference pairs")):
