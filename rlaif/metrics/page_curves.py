@@ -9,6 +9,7 @@ from typing import Any
 from rlaif.metrics.display import is_number
 
 _MOST_POINTS = 300
+_FEWEST_TO_SMOOTH = 20
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,17 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if last - first < 1 and about < 16:
+        return nice_ticks(low, high, about * 2)
     return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
 
 
 def tick_labels(values: Sequence[float], signed: bool = False) -> list[str]:
     """The labels of evenly spaced ticks, all with the digits that their distance needs."""
-    step = min((b - a for a, b in pairwise(values)), default=abs(values[0]) if values else 0.0)
-    if step and not 1e-4 <= step < 1e6:
+    step = min((b - a for a, b in pairwise(values)), default=0.0)
+    if not 1e-4 <= step < 1e6:
         return [f"{value:.3g}" for value in values]
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return [f"{value:+,.{digits}f}" if signed and value else f"{value:,.{digits}f}" for value in values]
 
 
@@ -93,7 +96,9 @@ def _thinned(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _smoothed(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A centred running mean over about a twentieth of the curve, so that a trend shows through the noise."""
+    """A centred running mean over about a twentieth of the curve; a curve of few steps stays as it is."""
+    if len(values) < _FEWEST_TO_SMOOTH:
+        return list(values)
     half = max(3, len(values) // 40)
     result = []
     for index, (x, _) in enumerate(values):

@@ -120,7 +120,7 @@ def _pair_example(pair: Mapping[str, Any], folder: Path, studies: "StudyIndex") 
             passages=compared(pair[role], pair[other]),
             score="not scored" if score is None else f"{number_text(score, 2)}{scale}",
             explanation=bounded(judgement.get("explanation") or "", _EXPLANATION_LIMIT),
-            counts=tuple(sorted((judgement.get("counts") or {}).items())),
+            counts=tuple(sorted((name, n) for name, n in (judgement.get("counts") or {}).items() if n)),
         )
 
     candidates = read_rows(folder / "candidates", ["case_id", "study_id"], ("case_id", [pair["case_id"]]))

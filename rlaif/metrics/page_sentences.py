@@ -150,7 +150,8 @@ def blind_rows(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
     difference: Mapping[str, Any] = control.get("difference") or {}
     heldout: Mapping[str, Any] = summary.get("heldout") or {}
     groups = []
-    for column in policy_columns({key: value for key, value in control.items() if key != "difference"}):
+    shown = difference or {key: value for key, value in control.items() if key != "difference"}
+    for column in policy_columns({key: value for key, value in control.items() if key in shown}):
         rows = []
         for metric, interval in (control[column] or {}).items():
             display = display_of(metric)

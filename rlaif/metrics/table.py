@@ -18,7 +18,7 @@ from rlaif.metrics.display import (
 )
 
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red", "changed": "", "unclear": "dim"}
-_GAIN = "Gain, last round - base"
+_GAIN = "Gain (last - base)"
 _NOTHING = "No held-out scores: the run has no held-out references, or has not evaluated yet."
 
 
@@ -30,7 +30,7 @@ def _rows(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[s
     rows = []
     for metric in ordered([*(name for column in columns for name in heldout[column] or {}), *gain]):
         display = display_of(metric)
-        arrow = {"higher": " (higher is better)", "lower": " (lower is better)", None: ""}[display.better]
+        arrow = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}", None: ""}[display.better]
         cells = [interval_text((heldout[column] or {}).get(metric), display) for column in columns]
         difference = gain.get(metric)
         rows.append(
@@ -74,7 +74,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     for label, cells, gain, verdict in rows:
         gain_cell = [Text(gain, style=_STYLES[verdict])] if summary.get("gain") else []
         table.add_row(Text(label), *(Text(cell) for cell in cells), *gain_cell)
-    table.caption = Text("Synthetic or research data; not for clinical use.")
+    table.caption = Text("Arrows point to the better side. For research; not for clinical use.")
     return table
 
 

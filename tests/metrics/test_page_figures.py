@@ -48,6 +48,7 @@ def test_durations_ticks_and_bins() -> None:
     assert nice_ticks(0, 1) == [0, 0.5, 1]
     assert nice_ticks(3, 3) == [3]
     assert tick_labels([0, 0.05, 0.1], signed=True) == ["0.00", "+0.05", "+0.10"]
+    assert tick_labels([0.65]) == ["0.65"] and len(nice_ticks(0.61, 0.695)) >= 2
     assert tick_labels([0, 1000, 2000]) == ["0", "1,000", "2,000"]
     shares, edges = score_shares([1, 2, 2, 5], 1, 5)
     assert shares == [0.25, 0.5, 0, 0, 0.25] and edges[0] == 0.5 and edges[-1] == 5.5

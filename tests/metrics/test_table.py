@@ -39,7 +39,7 @@ def test_the_terminal_table_has_base_rounds_and_gain() -> None:
     cells = ["0.410 [0.380, 0.440]", "0.470 [0.440, 0.500]", "0.520 [0.490, 0.550]", "+0.110 [+0.080, +0.140]"]
     places = [row.index(cell) for cell in cells]
     assert places == sorted(places)
-    assert "lower is better" in text and "-0.40 [-0.55, -0.25]" in text
+    assert "Hallucinated findings \N{DOWNWARDS ARROW}" in text and "-0.40 [-0.55, -0.25]" in text
     assert "not for clinical use" in text
 
 
@@ -49,9 +49,9 @@ def test_a_name_with_markup_is_shown_as_it_is() -> None:
 
 def test_the_markdown_table() -> None:
     lines = plain_table(summary()).splitlines()
-    assert lines[0] == "| Metric | Base | Round 0 | Round 1 | Gain, last round - base |"
+    assert lines[0] == "| Metric | Base | Round 0 | Round 1 | Gain (last - base) |"
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: |"
-    assert lines[2].startswith("| Rules score (higher is better) | 0.410 [0.380, 0.440] |")
+    assert lines[2].startswith("| Rules score \N{UPWARDS ARROW} | 0.410 [0.380, 0.440] |")
     assert len(lines) == 4
 
 
