@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as AdaptedLinear
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -256,11 +256,17 @@ class Policy(nn.Module):
 
 
 def read_settings(folder: Path) -> PolicySettings:
-    """The settings of a policy folder; raises PolicyError where there are none."""
+    """The settings of a policy folder; raises PolicyError where there are none, or they are damaged."""
     path = folder / POLICY_FILE
     if not path.is_file():
         raise PolicyError(f"{folder} is no policy: it has no {POLICY_FILE}; name a folder such as runs/demo/base")
-    return PolicySettings.model_validate_json(path.read_text())
+    try:
+        return PolicySettings.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise PolicyError(
+            f"{path} does not describe a policy ({faults}); take it from the run that wrote it"
+        ) from error
 
 
 def load_encoder(folder: Path) -> CTViT:

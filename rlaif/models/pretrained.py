@@ -21,10 +21,16 @@ def pretrained_policy(settings: PolicySettings, path: str | None, package: str |
             f"{source} does not exist: policy.pretrained.path takes a Hugging Face folder or a .gguf file"
         )
     folder, file = (source.parent, source.name) if source.suffix == ".gguf" else (source, None)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True, trust_remote_code=False)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, gguf_file=file, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise PolicyError(f"{source} holds no language model that can be loaded: {reason}") from error
     configuration = model.config
     if file is not None:
         # A de-quantised model refuses to be saved while its configuration says that it is quantised.

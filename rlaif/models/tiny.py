@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -16,12 +16,20 @@ class LanguageModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: int
-    layers: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-    positions: int
+    hidden: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    intermediate: int = Field(ge=1)
+    vocabulary: int = Field(ge=260)
+    """At least the 256 bytes and the four special tokens, so that any text can be spelt."""
+    positions: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "LanguageModelSettings":
+        # Rotary positions turn the two halves of each head against each other.
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden {self.hidden} is no multiple of 2 x heads {self.heads}: change one of the two")
+        return self
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
