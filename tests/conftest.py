@@ -1,0 +1,224 @@
+"""What the tests on real engines share: one Ray head, the jobs' commands, one small policy with features, one fleet."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from actors.fleet import Fleet
+    from rlaif.config import Config
+
+PROJECT = Path(__file__).parents[1]
+TEXTS = (
+    "The lungs are clear. There is no pleural effusion.",
+    "There is a 12 mm nodule in the right upper lobe. The heart is of normal size.",
+    "Moderate cardiomegaly. Small left pleural effusion with atelectasis of the left lower lobe.",
+    "Consolidation in the right lower lobe. No pericardial effusion.",
+)
+
+
+def pytest_configure() -> None:
+    # Ray reads the token when it is imported: it must be there before the first test module is.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray head of two CPUs, on free ports, with a folder of its own.
+
+    It stands in the environment, so that the jobs that tests start join it.
+    """
+    # Sockets below it must stay within 107 characters, which pytest's folders do not.
+    folder = Path(tempfile.mkdtemp(prefix="rlaif-", dir="/tmp"))
+    patch = pytest.MonkeyPatch()
+    options = ["--head", "--block", "--port=0", "--num-cpus=2", f"--object-store-memory={512 * 2**20}"]
+    options += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    log = tmp_path_factory.mktemp("ray") / "head.log"
+    with log.open("w") as output:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
+        head = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        address = folder / "ray_current_cluster"
+        wait_until(lambda: address.is_file() or head.poll() is not None, 120, "the Ray head")
+        assert head.poll() is None, log.read_text()
+        patch.setenv("RAY_ADDRESS", address.read_text().strip())
+        yield address.read_text().strip()
+    finally:
+        end(head)
+        patch.undo()
+        shutil.rmtree(folder)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ends a process and every process below it, and no other."""
+    try:
+        below = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        below = []
+    process.terminate()
+    try:
+        process.wait(timeout=40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=10)
+    for one in psutil.wait_procs(below, timeout=5)[1]:
+        one.kill()
+
+
+def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{what} took more than {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+@dataclass
+class Job:
+    """A started job with the file that its output goes to."""
+
+    process: subprocess.Popen[Any]
+    log: Path
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def ended(self, seconds: float) -> int:
+        """The exit status; raises TimeoutExpired where the job takes longer."""
+        return self.process.wait(timeout=seconds)
+
+
+@pytest.fixture
+def start_job(ray_head: str, tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    """Starts `jobs/<name>.py` with overrides; what still runs at the test's end is ended."""
+    started: list[Job] = []
+
+    def start(name: str, *overrides: str) -> Job:
+        log = tmp_path / f"{name}-{len(started)}.log"
+        with log.open("w") as output:
+            command = [sys.executable, str(PROJECT / "jobs" / f"{name}.py"), *overrides]
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT)
+        started.append(Job(process, log))
+        return started[-1]
+
+    yield start
+    for job in started:
+        end(job.process)
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """A finished smoke run: its folder, what it printed, and the overrides of its command."""
+
+    path: Path
+    output: str
+    overrides: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def smoke(ray_head: str, tmp_path_factory: pytest.TempPathFactory) -> Smoke:
+    """The smoke experiment, run once without interruption."""
+    root = tmp_path_factory.mktemp("smoke")
+    overrides = ("experiment=smoke", f"run.root={root / 'runs'}", f"cache.root={root / 'cache'}")
+    command = [sys.executable, str(PROJECT / "jobs" / "dpo_loop.py"), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=PROJECT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return Smoke(root / "runs" / "smoke", done.stdout, overrides)
+
+
+def composed(*overrides: str) -> "Config":
+    """The typed configuration of an experiment, as a job's command line would give it."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from rlaif.config import load_config
+
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        values: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return load_config(values, PROJECT)
+
+
+@dataclass(frozen=True)
+class Small:
+    """Two small untrained policies that differ, a feature store with the keys f0 to f7, and settings that fit them."""
+
+    first: Path
+    second: Path
+    features: Path
+    root: Path
+
+    def config(self, *overrides: str) -> "Config":
+        """The smoke configuration; its actors take no share of the head's CPUs, so that they stand beside a job's."""
+        here = [f"run.root={self.root / 'runs'}", f"cache.root={self.root / 'cache'}"]
+        free = ["sampler.cpus=0", "judge.cpus=0", "learner.cpus=0"]
+        fits = [
+            "sampler.threads=1",
+            "sampler.max_tokens=40",
+            "sampler.max_length=160",
+            "sampler.max_sequences=48",
+            "learner.micro_batch=2",
+        ]
+        return composed("experiment=smoke", *here, *free, *fits, *overrides)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """The policies speak: their head's weights are large enough for texts that differ and sometimes end."""
+    import torch
+    from safetensors.torch import save_file
+
+    from rlaif.features import FeatureStore
+    from rlaif.models.ctvit import CTViT
+    from rlaif.models.tiny import new_policy
+
+    root = tmp_path_factory.mktemp("small")
+    made = Small(root / "first", root / "second", root / "features", root)
+    policy = made.config().policy
+    assert policy.encoder is not None and policy.language_model is not None
+    size = {"hidden": 64, "layers": 2, "heads": 2, "intermediate": 128, "vocabulary": 300, "positions": 256}
+    language = policy.language_model.model_copy(update=size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        save_file(CTViT(policy.encoder).state_dict(), root / "encoder.safetensors")
+        for seed, folder in ((1, made.first), (2, made.second)):
+            new = new_policy(policy.settings(), language, TEXTS, seed=seed)
+            with torch.no_grad():
+                new.language_model.get_output_embeddings().weight.mul_(8)
+                new.language_model.get_output_embeddings().weight[new.tokenizer.eos_token_id].mul_(2)
+            new.save(folder, root / "encoder.safetensors")
+        tokens = {f"f{number}": torch.randn(policy.encoder.tokens, policy.encoder.hidden) for number in range(8)}
+        FeatureStore(made.features).write(tokens)
+    return made
+
+
+@pytest.fixture(scope="session")
+def cluster(ray_head: str) -> Iterator[None]:
+    """The test process as a part of the cluster."""
+    import ray
+
+    from actors.quiet import QUIET
+
+    ray.init(address=ray_head, runtime_env={"env_vars": QUIET}, log_to_driver=False, logging_level="warning")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def fleet(cluster: None, small: Small) -> Iterator["Fleet"]:
+    """A fleet on the small policy, whose actors are started when a test first needs them."""
+    from actors.fleet import Fleet
+
+    one = Fleet(small.config(), small.features)
+    yield one
+    one.close()
