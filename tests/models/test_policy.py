@@ -80,7 +80,10 @@ def test_a_prompt_has_one_place_for_each_visual_token(make_policy: Make) -> None
 
 def test_a_chat_template_frames_the_prompt(make_policy: Make) -> None:
     policy = make_policy()
-    policy.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %} [say] {% endif %}"
+    policy.tokenizer.chat_template = (
+        "{% for message in messages %}[{{ message.role }}] {{ message.content }}{% endfor %}"
+        "{% if add_generation_prompt %} [say] {% endif %}"
+    )
     ids = policy.prompt_ids(PROMPT)
     assert ids.count(policy.image_token_id) == 8
     shown = policy.tokenizer.decode([one for one in ids if one != policy.image_token_id])
