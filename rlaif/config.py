@@ -3,17 +3,16 @@
 Unknown keys are errors that name the nearest right one.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rlaif.datasets.settings import DataSettings
-from rlaif.models.ctvit import CTViTSettings
-from rlaif.models.policy import LoraSettings, PolicySettings
-from rlaif.models.tiny import LanguageModelSettings
+from rlaif.config_faults import explain, place_of
+from rlaif.datasets.settings import DataSettings, OpeniSettings, PhantomDataSettings
+from rlaif.models.settings import CTViTSettings, LanguageModelSettings, LoraSettings, PolicySettings, read_settings
 from rlaif.preferences.settings import PairSettings
+from rlaif.volumes.recipes import RECIPES
 
 
 class ConfigurationError(ValueError):
@@ -49,9 +48,9 @@ class CacheSettings(Section):
 class EncoderTraining(Section):
     """How the tiny encoder learns what its reports name, before it is frozen."""
 
-    epochs: int
-    batch: int
-    lr: float
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)
 
 
 class PretrainedModel(Section):
@@ -83,6 +82,19 @@ class PolicyChoice(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _recipe_fits(self) -> "PolicyChoice":
+        if self.recipe is not None and self.recipe not in RECIPES:
+            raise ValueError(f"there is no recipe {self.recipe!r}; there are {', '.join(RECIPES)}")
+        if self.path is None and (self.recipe is None) != (self.encoder is None):
+            raise ValueError("policy.recipe and policy.encoder go together: an image policy has both, others neither")
+        if self.recipe is not None and self.encoder is not None and self.encoder.volume != RECIPES[self.recipe].size:
+            raise ValueError(
+                f"encoder.volume {self.encoder.volume} is not what the recipe {self.recipe} gives, "
+                f"{RECIPES[self.recipe].size}: change one of the two"
+            )
+        return self
+
     def settings(self) -> PolicySettings:
         """What the policy folder will say of itself."""
         return PolicySettings(name=self.name, size=self.size, recipe=self.recipe, encoder=self.encoder)
@@ -104,13 +116,14 @@ class SamplerSettings(Section):
     actors: int = Field(ge=1)
     cpus: float
     gpus: float
-    threads: int
+    threads: int = Field(ge=1)
     n: int = Field(ge=2)
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)
-    max_tokens: int
-    max_length: int
-    max_sequences: int
+    max_tokens: int = Field(ge=1)
+    max_length: int = Field(ge=2)
+    """Positions of prompt and report together."""
+    max_sequences: int = Field(ge=1)
     attempts: int = Field(ge=1)
     """How often an unusable candidate (cut off or empty) is written before it stands as unusable."""
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -125,26 +138,27 @@ class SamplerSettings(Section):
 class SftSettings(Section):
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    lr: float
-    warmup: float
+    lr: float = Field(gt=0)
+    warmup: float = Field(ge=0, le=1)
+    """Share of the steps over which the learning rate rises."""
 
 
 class DpoSettings(Section):
-    beta: float
-    epochs: int
-    batch: int
-    lr: float
-    warmup: float
+    beta: float = Field(gt=0)
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    warmup: float = Field(ge=0, le=1)
 
 
 class LearnerSettings(Section):
     ranks: int = Field(ge=1)
     cpus: float
     gpus: float
-    threads: int
+    threads: int = Field(ge=1)
     zero_stage: Literal[0, 1, 2, 3]
     dtype: Literal["float32", "bfloat16"]
-    micro_batch: int
+    micro_batch: int = Field(ge=1)
     """Cases (for DPO: pairs) of one forward pass on one rank."""
     lora: LoraSettings | None
     train_connector: bool
@@ -162,9 +176,9 @@ class LearnerSettings(Section):
 
 class IngestSettings(Section):
     cpus: float
-    encoders: int
-    batch: int
-    shard_mib: int
+    encoders: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    shard_mib: int = Field(ge=1)
     timeout_s: float
 
 
@@ -193,52 +207,75 @@ class Config(Section):
     heldout: HeldoutSettings
     cluster: ClusterSettings
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Config":
+        language, sampler = self.policy.language_model, self.sampler
+        if sampler.max_tokens >= sampler.max_length:
+            raise ValueError(
+                f"sampler.max_tokens={sampler.max_tokens} leaves no room for a prompt in "
+                f"sampler.max_length={sampler.max_length}: lower the first or raise the second"
+            )
+        if language is not None and sampler.max_length > language.positions:
+            raise ValueError(
+                f"sampler.max_length={sampler.max_length} is more than policy.language_model.positions="
+                f"{language.positions}: lower the first or raise the second"
+            )
+        if self.policy.path is None and self.policy.recipe is None and self.run.target != "impression":
+            raise ValueError(
+                f"policy={self.policy.name} writes the impression from the findings: set run.target=impression"
+            )
+        if self.policy.recipe is not None and isinstance(self.data, OpeniSettings):
+            raise ValueError(
+                f"data=openi holds reports alone, and policy={self.policy.name} reads CTs: use policy=rgro"
+            )
+        return self
+
     def plain(self) -> dict[str, Any]:
         """The resolved configuration as plain values, as the run folder keeps it."""
         return self.model_dump(mode="json")
 
 
 def load_config(values: dict[str, Any], project: Path) -> Config:
-    """The typed configuration from plain values; relative roots are taken from the project's folder.
+    """The typed configuration from plain values, with absolute paths: roots are taken from the project's folder, the
+    user's own data and models from the working directory.
 
-    Raises ConfigurationError with one line for each fault, an unknown key with the nearest right one.
+    Raises ConfigurationError with one line for each fault, an unknown key with the nearest right one, and for a
+    path that is not there.
     """
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_explain(fault) for fault in error.errors())) from error
+        faults: dict[str, str] = {}
+        for fault in error.errors():
+            place = place_of(fault["loc"], values)
+            # A union of plain types has a fault for each of them.
+            faults.setdefault(place, explain(place, fault, values, Config))
+        raise ConfigurationError("\n".join(faults.values())) from error
     run = config.run.model_copy(update={"root": (project / config.run.root.expanduser()).resolve()})
     cache = config.cache.model_copy(update={"root": (project / config.cache.root.expanduser()).resolve()})
-    return config.model_copy(update={"run": run, "cache": cache})
+    placed = config.model_copy(update={"run": run, "cache": cache, "data": _placed_data(config)})
+    return placed.model_copy(update={"policy": _placed_policy(config.policy)})
 
 
-def _explain(fault: Any) -> str:
-    place = [str(part) for part in fault["loc"]]
-    where = ".".join(place)
-    if fault["type"] == "extra_forbidden":
-        near = nearest(where, known_keys(Config))
-        return f"unknown key {where}" + (f"; did you mean {near}?" if near else "")
-    if fault["type"] == "missing":
-        return f"{where} is missing: set {where}=…"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
+def _placed_data(config: Config) -> Any:
+    if isinstance(config.data, PhantomDataSettings):
+        return config.data
+    path = config.data.path.expanduser().absolute()
+    if not path.exists():
+        raise ConfigurationError(f"data.path: {path} does not exist; name the folder that holds the data set")
+    return config.data.model_copy(update={"path": path})
 
 
-def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key that a section has."""
-    keys: list[str] = []
-    for name, field in section.model_fields.items():
-        keys.append(prefix + name)
-        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += known_keys(kind, f"{prefix}{name}.")
-    return keys
-
-
-def nearest(key: str, keys: list[str]) -> str | None:
-    """The known key that looks most like the given one, or that ends alike; None where none does."""
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-    if not close:
-        last = key.rpartition(".")[2]
-        close = [known for known in keys if known.rpartition(".")[2] == last][:1]
-    return close[0] if close else None
+def _placed_policy(policy: PolicyChoice) -> PolicyChoice:
+    if policy.path is not None:
+        path = Path(policy.path).expanduser().absolute()
+        read_settings(path)
+        return policy.model_copy(update={"path": str(path)})
+    if policy.pretrained is not None and policy.pretrained.path is not None:
+        path = Path(policy.pretrained.path).expanduser().absolute()
+        if not path.exists():
+            raise ConfigurationError(
+                f"policy.pretrained.path: {path} does not exist; name a Hugging Face folder or a .gguf file"
+            )
+        return policy.model_copy(update={"pretrained": PretrainedModel(path=str(path))})
+    return policy

@@ -1,17 +1,19 @@
 """From a command line to a job: Hydra composes, Pydantic checks, and every expected error ends in a clear line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from rlaif.config import Config, known_keys, load_config, nearest
+from rlaif.config import Config, load_config
+from rlaif.config_faults import known_keys, nearest
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
@@ -19,39 +21,55 @@ CONFIGS = PROJECT / "configs"
 
 def launch(job: Callable[[Config], None]) -> None:
     """Runs a job with the configuration of the command line; expected errors exit with status 2 and one line each."""
-    check_overrides([argument for argument in sys.argv[1:] if not argument.startswith("-")])
+    sys.argv[1:] = checked_overrides(sys.argv[1:])
 
     def main(composed: DictConfig) -> None:
         try:
             values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
             job(load_config(values, PROJECT))
+        except MissingMandatoryValue as error:
+            fail(f"{error.full_key} is missing: set {error.full_key}=…")
         except OmegaConfBaseException as error:
             fail(f"{error.full_key or 'configuration'}: {_first_line(error)}; set it on the command line")
-        except (ValueError, RuntimeError, OSError) as error:
-            if not _expected(error):
+        except (ValueError, LookupError, RuntimeError, OSError) as error:
+            cause = _cause(error)
+            if not _expected(cause):
                 raise
-            fail(_message(error))
+            fail(str(cause))
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(main)()
 
 
-def check_overrides(arguments: list[str]) -> None:
-    """Exits with one line for an override that names nothing, with the nearest name that exists."""
-    for argument in arguments:
-        try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException as error:
-            fail(f"cannot read the override {argument!r}: {_first_line(error)}")
-        key = override.key_or_group
-        if (CONFIGS / key).is_dir():
-            names = sorted(path.stem for path in (CONFIGS / key).glob("*.yaml"))
-            for choice in _choices(override):
-                if choice not in names and choice is not None:
-                    near = nearest(str(choice), names)
-                    fail(f"{key}={choice} does not exist" + _hint(near) + f"; there are {', '.join(names)}")
-        elif not key.startswith("hydra") and key not in known_keys(Config):
+def checked_overrides(arguments: Sequence[str]) -> list[str]:
+    """The arguments for Hydra, with overrides that also reach settings which the YAML files leave at their defaults.
+
+    Exits with one line for an override that names nothing, with the nearest name that exists.
+    """
+    return [argument if argument.startswith("-") else _checked(argument) for argument in arguments]
+
+
+def _checked(argument: str) -> str:
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        fail(f"cannot read the override {argument!r}: {_first_line(error)}")
+    key = override.key_or_group
+    if (CONFIGS / key).is_dir():
+        names = sorted(path.stem for path in (CONFIGS / key).glob("*.yaml"))
+        for choice in _choices(override):
+            if choice not in names and not (choice is None and key == "experiment"):
+                near = nearest(str(choice), names)
+                fail(f"{key}={choice} does not exist" + _hint(near) + f"; there are {', '.join(names)}")
+    elif not key.startswith("hydra"):
+        if key not in known_keys(Config):
             near = nearest(key, [*known_keys(Config), *(path.name for path in CONFIGS.iterdir() if path.is_dir())])
             fail(f"unknown key {key}" + _hint(near))
+        if key in Config.model_fields and not isinstance(override.value(), dict):
+            first = next(known for known in known_keys(Config) if known.startswith(f"{key}."))
+            fail(f"{key} is a section: set one of its keys, such as {first}")
+        if override.type == OverrideType.CHANGE:
+            return f"++{argument}"
+    return argument
 
 
 def _choices(override: Any) -> list[Any]:
@@ -62,21 +80,23 @@ def _hint(near: str | None) -> str:
     return f"; did you mean {near}?" if near else ""
 
 
+def _cause(error: BaseException) -> BaseException:
+    """The error that an actor raised, out of what Ray wraps around it."""
+    while isinstance(inner := getattr(error, "cause", None), BaseException):
+        error = inner
+    return error
+
+
 def _expected(error: BaseException) -> bool:
     """Whether an error is one of ours, or an operating system's word on a file: its message says what to do."""
-    cause = getattr(error, "cause", None) or error
-    return isinstance(cause, OSError) or type(cause).__module__.split(".")[0] in ("rlaif", "actors")
-
-
-def _message(error: BaseException) -> str:
-    return str(getattr(error, "cause", None) or error)
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("rlaif", "actors")
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Prints an error and ends the process with status 2."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)

@@ -1,0 +1,163 @@
+"""From a command line to a job: what is put right, what is refused, and in which words."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlaif.config import Config
+from rlaif.files import RunError
+from rlaif.launch import PROJECT, launch
+
+Start = Callable[..., list[Config]]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
+    """Launches a job that keeps the configurations that it was started with."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides: str) -> list[Config]:
+        seen: list[Config] = []
+        monkeypatch.setattr(sys, "argv", ["job.py", *overrides])
+        launch(seen.append)
+        return seen
+
+    return run
+
+
+def refusal(start: Start, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    """The one line on stderr with which a command line is refused."""
+    with pytest.raises(SystemExit) as caught:
+        start(*overrides)
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0].removeprefix("error: ")
+
+
+def test_defaults_make_a_configuration_with_absolute_roots(start: Start) -> None:
+    [config] = start()
+    assert config.run.name == "phantom-ct_gpt_pp" and config.run.root == PROJECT / "runs"
+    assert config.cache.root == PROJECT / "cache" and config.judge.name == "rules"
+    assert Config.model_validate(config.plain()) == config
+
+
+def test_overrides_reach_settings_that_no_file_names(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "ct").mkdir()
+    [config] = start(
+        "data=ct_rate", "data.path=ct", "data.columns.volume=File", "data.order=number", "learner.lora.rank=8",
+        "learner.lora.alpha=16", "learner.lora.dropout=0", "learner.lora.targets=all-linear", "run.rounds=3",
+    )  # fmt: skip
+    assert config.data.name == "ct_rate"
+    assert (config.data.columns.volume, config.data.order, config.data.path) == ("File", "number", tmp_path / "ct")
+    assert config.learner.lora is not None and config.learner.lora.rank == 8 and config.run.rounds == 3
+
+
+def test_an_experiment_changes_the_defaults_and_an_override_the_experiment(start: Start) -> None:
+    [config] = start("experiment=smoke", "data.align=7")
+    assert (config.run.name, config.data.name, config.sampler.max_tokens) == ("smoke", "phantom", 64)
+    assert config.data.model_dump()["align"] == 7 and config.data.model_dump()["heldout"] == 8
+
+
+def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path) -> None:
+    configs = start("-m", "pairs=strategy1,best_worst", "run.name=sweep-${pairs.strategy}", f"run.root={tmp_path}")
+    assert [config.pairs.strategy for config in configs] == ["strategy1", "best_worst"]
+    assert [config.run.name for config in configs] == ["sweep-strategy1", "sweep-best_worst"]
+    assert [config.run.seed for config in start("-m", "run.seed=3,4", f"run.root={tmp_path}")] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["run.roundz=3"], ["unknown key run.roundz", "did you mean run.rounds?"]),
+        (["rounds=3"], ["unknown key rounds", "did you mean run.rounds?"]),
+        (["data.colums.study_id=x"], ["unknown key data.colums.study_id", "did you mean data.columns.study_id?"]),
+        (["jugde=rules"], ["unknown key jugde", "did you mean judge?"]),
+        (["judge=gpt5"], ["judge=gpt5 does not exist", "rules"]),
+        (["data=phantm"], ["data=phantm does not exist", "did you mean phantom?", "there are ct_rate, folder"]),
+        (["-m", "pairs=strategy1,strategy9"], ["pairs=strategy9 does not exist", "strategy2"]),
+        (["experiment=dmeo"], ["experiment=dmeo does not exist", "did you mean demo?"]),
+        (["data=null"], ["data=None does not exist"]),
+        (["data=ct_rate"], ["data.path is missing: set data.path=…"]),
+        (["policy=folder"], ["policy.path is missing: set policy.path=…"]),
+        (["run.rounds=many"], ["run.rounds: Input should be a valid integer", "got 'many'"]),
+        (["run.rounds="], ["run.rounds: Input should be a valid integer"]),
+        (["run.rounds=-1"], ["run.rounds: Input should be greater than or equal to 0 (got -1)"]),
+        (["run=3"], ["run is a section: set one of its keys, such as run.name"]),
+        (["run.rounds"], ["cannot read the override 'run.rounds'"]),
+        (["run.name=[1"], ["cannot read the override 'run.name=[1'"]),
+        (["run.name=../up"], ["run.name: String should match pattern"]),
+        (["run.target=prose"], ["run.target: Input should be 'findings', 'impression' or 'both' (got 'prose')"]),
+        (["run.name=${nothing.here}"], ["run.name", "nothing.here"]),
+        (["~sampler.n"], ["sampler.n is missing: set sampler.n=…"]),
+        (["data=ct_rate", "data.path=.", "data.sft=5"], ["data.sft is no setting of data=ct_rate: leave it out"]),
+        (["data=folder", "data.path=.", "data.order=seed"], ["data.order is no setting of data=folder"]),
+        (["data=folder", "data.path=.", "data.split.sft=all"], ["data.split.sft: Input should be a valid"]),
+        (["data=ct_rate", "data.path=nowhere"], ["data.path:", "/nowhere does not exist"]),
+        (["data.shape=[32,48]"], ["data.shape.2 is missing"]),
+        (["data.findings=[cardiomegaly,gout]", "data.prevalence=1"], ["data.findings: unknown findings ['gout']"]),
+        (["policy.encoder.patch=[7,8,8]"], ["policy.encoder: volume depth 32 is no multiple of patch 7 x pool 2"]),
+        (["policy.encoder.hidden=wide"], ["policy.encoder.hidden: Input should be a valid integer"]),
+        (["policy.encoder.volume=[64,48,48]"], ["policy: encoder.volume (64, 48, 48) is not what the recipe phantom"]),
+        (["policy.recipe=ctclip_v3"], ["there is no recipe 'ctclip_v3'; there are phantom"]),
+        (["policy.language_model.hidden=130"], ["policy.language_model: hidden 130 is no multiple of 2 x heads 4"]),
+        (["policy=folder", "policy.path=nowhere"], ["/nowhere is no policy: it has no policy.json"]),
+        (["policy.path=."], ["policy: a policy starts from exactly one of"]),
+        (["sampler.max_tokens=512"], ["sampler.max_tokens=512 leaves no room for a prompt"]),
+        (["sampler.max_length=1024"], ["sampler.max_length=1024 is more than policy.language_model.positions=512"]),
+        (["policy=rgro", "run.target=findings"], ["policy=rgro writes the impression", "set run.target=impression"]),
+        (["data=openi", "data.path=."], ["data=openi holds reports alone", "use policy=rgro"]),
+        (
+            ["policy=rgro", "run.target=impression", "policy.pretrained.path=nowhere"],
+            ["policy.pretrained.path:", "/nowhere does not exist"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_ends_in_one_clear_line(
+    start: Start, capsys: pytest.CaptureFixture[str], overrides: list[str], words: list[str]
+) -> None:
+    line = refusal(start, capsys, *overrides)
+    for word in words:
+        assert word in line
+
+
+def test_several_faults_have_a_line_each(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        start("run.rounds=many", "sampler.n=1")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "run.rounds" in lines[0] and "sampler.n" in lines[1]
+
+
+def test_expected_errors_of_a_job_are_lines_and_others_keep_their_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job_with(error: Exception) -> Callable[[Config], None]:
+        def job(_: Config) -> None:
+            raise error
+
+        return job
+
+    monkeypatch.setattr(sys, "argv", ["job.py"])
+    for expected in (RunError("the disk said no"), PermissionError(13, "Permission denied", "/runs/x")):
+        with pytest.raises(SystemExit) as caught:
+            launch(job_with(expected))
+        assert caught.value.code == 2 and capsys.readouterr().err == f"error: {expected}\n"
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="a bug"):
+        launch(job_with(ValueError("a bug")))
+
+
+@pytest.mark.slow
+def test_the_job_itself_says_it_on_stderr_with_status_two(tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "jobs" / "dpo_loop.py")]
+    for overrides, line in (
+        (["run.roundz=3"], "error: unknown key run.roundz; did you mean run.rounds?"),
+        (["data=folder", f"data.path={tmp_path}", "run.dry=true"], f"error: {tmp_path} holds no studies"),
+    ):
+        done = subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(line)
+        assert "Traceback" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
