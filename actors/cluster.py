@@ -1,13 +1,19 @@
 """Joining the Ray cluster: the running head, else one that this job starts; and the check that all roles fit."""
 
+import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import ray
 
+from actors.head import object_store_bytes, short_temporary_folder
+from actors.head_token import guard_own_token
 from actors.quiet import QUIET
+from actors.running_head import answers, named_head, started_head
 from rlaif.config import Config, ConfigurationError
 
 
@@ -15,26 +21,43 @@ from rlaif.config import Config, ConfigurationError
 def joined(config: Config) -> Iterator[None]:
     """Within this context the job is part of a cluster; what it started itself ends with it.
 
-    Raises ConfigurationError where the roles need more than the cluster has.
+    Raises ConfigurationError where the cluster does not answer, or where the roles need more than it has.
     """
     os.environ |= QUIET
-    address = config.cluster.address
-    environment = {"env_vars": QUIET}
-    if address == "auto" and not _head_runs():
-        address = "local"
-    ray.init(address=address, runtime_env=environment, log_to_driver=True, logging_level="warning")
+    options: dict[str, Any] = {"runtime_env": {"env_vars": QUIET}, "logging_level": logging.WARNING}
+    address = head_address(config.cluster.address)
+    folder = None
+    if address == "local":
+        guard_own_token()
+        folder = tempfile.mkdtemp(prefix="rlaif-ray-", dir=short_temporary_folder())
+        options |= {"_temp_dir": folder, "include_dashboard": False, "object_store_memory": object_store_bytes()}
     try:
+        ray.init(address=address, **options)
         check_fits(config, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _head_runs() -> bool:
-    if os.environ.get("RAY_ADDRESS"):
-        return True
-    # Where `ray start` leaves the address of this machine's head.
-    return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").is_file()
+def head_address(setting: str) -> str:
+    """What `cluster.address` stands for: `auto` is the head of a submitted job, of RAY_ADDRESS or of `ray start`.
+
+    `local` where none of them is there. Raises ConfigurationError where the one that is named does not answer.
+    """
+    address = setting
+    if setting == "auto":
+        address = named_head() or started_head() or "local"
+    if address.startswith("http"):
+        raise ConfigurationError(
+            f"RAY_ADDRESS={address} takes submitted jobs: use `ray job submit`, or unset it"
+        )
+    if address != "local" and not answers(address):
+        raise ConfigurationError(
+            f"no Ray head answers at {address}: start it, or unset RAY_ADDRESS, or set cluster.address=local"
+        )
+    return address
 
 
 def demands(config: Config) -> dict[str, tuple[float, float]]:
@@ -52,7 +75,8 @@ def check_fits(config: Config, cluster: dict[str, float]) -> None:
         needs = {role: demand[number] for role, demand in demands(config).items()}
         if sum(needs.values()) > cluster.get(kind, 0.0) + 1e-6:
             parts = " + ".join(f"{role} {need:g}" for role, need in needs.items() if need)
+            has = cluster.get(kind, 0.0)
             raise ConfigurationError(
-                f"the roles need {sum(needs.values()):g} {kind}s ({parts}), the cluster has {cluster.get(kind, 0.0):g}: "
+                f"the roles need {sum(needs.values()):g} {kind}s ({parts}), the cluster has {has:g}: "
                 f"lower sampler.{kind.lower()}s, judge.{kind.lower()}s or learner.{kind.lower()}s, or add nodes"
             )
