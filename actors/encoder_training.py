@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from rlaif.config import EncoderTraining
-from rlaif.models.ctvit import CTViT, CTViTSettings
+from rlaif.models.ctvit import CTViT
+from rlaif.models.settings import CTViTSettings
 from rlaif.objectives.finding_supervision import FindingHead, bit_targets, bit_vocabulary, finding_loss
 
 Step = dict[str, float]

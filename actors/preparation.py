@@ -22,8 +22,8 @@ from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.datasets.study_table import StudyTable
 from rlaif.files import checksum_of, private_folder, replacing_folder
 from rlaif.ledger import RunFolder
-from rlaif.models.policy import read_settings
 from rlaif.models.pretrained import pretrained_policy
+from rlaif.models.settings import read_settings
 from rlaif.models.tiny import new_policy
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study

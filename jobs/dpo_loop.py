@@ -17,7 +17,7 @@ from rlaif.ledger import RunFolder
 from rlaif.metrics.page import write_page
 from rlaif.metrics.summary import summarise
 from rlaif.metrics.table import result_table
-from rlaif.models.policy import read_settings
+from rlaif.models.settings import read_settings
 from rlaif.plan import plan
 from rlaif.provenance import provenance
 

@@ -4,48 +4,10 @@ Shape letters: B batch, T slices of patches, H and W rows and columns of patches
 """
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class CTViTSettings(BaseModel):
-    """The geometry of the encoder: voxels, patches, widths and depths."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    volume: tuple[int, int, int]
-    """Voxels of the recipe's output: depth, height, width."""
-    patch: tuple[int, int, int]
-    """Voxels of one patch: depth, height, width."""
-    hidden: int = 512
-    spatial_depth: int = 4
-    slice_depth: int = 4
-    heads: int = 8
-    head_size: int = 32
-    pool: int = 2
-    """Kernel of the closing 3D average pooling."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "CTViTSettings":
-        for axis, voxels, patch in zip(("depth", "height", "width"), self.volume, self.patch, strict=True):
-            if voxels % (patch * self.pool):
-                raise ValueError(
-                    f"volume {axis} {voxels} is no multiple of patch {patch} x pool {self.pool}: change one of them"
-                )
-        return self
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Patches along depth, height and width."""
-        depth, height, width = (voxels // patch for voxels, patch in zip(self.volume, self.patch, strict=True))
-        return depth, height, width
-
-    @property
-    def tokens(self) -> int:
-        """Visual tokens of one study, after the pooling."""
-        depth, height, width = (patches // self.pool for patches in self.grid)
-        return depth * height * width
+from rlaif.models.settings import CTViTSettings
 
 
 class ContinuousPositionBias(nn.Module):

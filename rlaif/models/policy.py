@@ -18,45 +18,16 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as AdaptedLinear
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlaif.models.connector import Connector
-from rlaif.models.ctvit import CTViT, CTViTSettings
+from rlaif.models.ctvit import CTViT
+from rlaif.models.settings import POLICY_FILE, LoraSettings, PolicyError, PolicySettings, read_settings
 
 IMAGE_TOKEN = "<image>"
-POLICY_FILE = "policy.json"
-
-
-class PolicySettings(BaseModel):
-    """What a policy folder's `policy.json` says of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    size: str
-    recipe: str | None
-    """The preprocessing that the encoder expects; None for a text-only policy."""
-    encoder: CTViTSettings | None
-
-
-class LoraSettings(BaseModel):
-    """Low-rank adapters on the language model's linear layers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int
-    alpha: int
-    dropout: float
-    targets: str | list[str]
-    """Module names, or `all-linear`."""
-
-
-class PolicyError(ValueError):
-    """A policy folder or a batch that cannot be used, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -253,20 +224,6 @@ class Policy(nn.Module):
         if adapters := self.adapters():
             save_file(adapters, folder / "adapters.safetensors")
         (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
-
-
-def read_settings(folder: Path) -> PolicySettings:
-    """The settings of a policy folder; raises PolicyError where there are none, or they are damaged."""
-    path = folder / POLICY_FILE
-    if not path.is_file():
-        raise PolicyError(f"{folder} is no policy: it has no {POLICY_FILE}; name a folder such as runs/demo/base")
-    try:
-        return PolicySettings.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise PolicyError(
-            f"{path} does not describe a policy ({faults}); take it from the run that wrote it"
-        ) from error
 
 
 def load_encoder(folder: Path) -> CTViT:

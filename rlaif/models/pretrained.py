@@ -4,9 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
-from rlaif.models.policy import Policy, PolicyError, PolicySettings
+from rlaif.models.policy import Policy
+from rlaif.models.settings import PolicyError, PolicySettings
 
 
 def pretrained_policy(settings: PolicySettings, path: str | None, package: str | None) -> Policy:
@@ -15,12 +16,8 @@ def pretrained_policy(settings: PolicySettings, path: str | None, package: str |
     `path` is a Hugging Face folder or a .gguf file; without it, the .gguf file that the installed
     `package` carries. Raises PolicyError where there is none.
     """
-    source = Path(path) if path is not None else _carried_by(package)
-    if not source.exists():
-        raise PolicyError(
-            f"{source} does not exist: policy.pretrained.path takes a Hugging Face folder or a .gguf file"
-        )
-    folder, file = (source.parent, source.name) if source.suffix == ".gguf" else (source, None)
+    source = pretrained_source(path, package)
+    folder, file = _folder_and_file(source)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=file, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -29,8 +26,7 @@ def pretrained_policy(settings: PolicySettings, path: str | None, package: str |
             folder, gguf_file=file, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise PolicyError(f"{source} holds no language model that can be loaded: {reason}") from error
+        raise _not_loaded(source, error) from error
     configuration = model.config
     if file is not None:
         # A de-quantised model refuses to be saved while its configuration says that it is quantised.
@@ -41,6 +37,34 @@ def pretrained_policy(settings: PolicySettings, path: str | None, package: str |
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Policy(settings, model, tokenizer, None)
+
+
+def pretrained_source(path: str | None, package: str | None) -> Path:
+    """The Hugging Face folder or .gguf file that a pretrained model comes from; raises PolicyError where it is not."""
+    source = Path(path) if path is not None else _carried_by(package)
+    if not source.exists():
+        raise PolicyError(
+            f"{source} does not exist: policy.pretrained.path takes a Hugging Face folder or a .gguf file"
+        )
+    return source
+
+
+def pretrained_configuration(source: Path) -> PretrainedConfig:
+    """The configuration of the model that `pretrained_source` found, without its weights; raises PolicyError."""
+    folder, file = _folder_and_file(source)
+    try:
+        return AutoConfig.from_pretrained(folder, gguf_file=file, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded(source, error) from error
+
+
+def _folder_and_file(source: Path) -> tuple[Path, str | None]:
+    return (source.parent, source.name) if source.suffix == ".gguf" else (source, None)
+
+
+def _not_loaded(source: Path, error: Exception) -> PolicyError:
+    reason = " ".join(str(error).split())
+    return PolicyError(f"{source} holds no language model that can be loaded: {reason}")
 
 
 def _carried_by(package: str | None) -> Path:

@@ -3,33 +3,12 @@
 from collections.abc import Iterable
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlaif.models.connector import Connector
-from rlaif.models.policy import IMAGE_TOKEN, Policy, PolicySettings
-
-
-class LanguageModelSettings(BaseModel):
-    """The widths of a small Llama and the size of its vocabulary."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hidden: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    intermediate: int = Field(ge=1)
-    vocabulary: int = Field(ge=260)
-    """At least the 256 bytes and the four special tokens, so that any text can be spelt."""
-    positions: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> "LanguageModelSettings":
-        # Rotary positions turn the two halves of each head against each other.
-        if self.hidden % (2 * self.heads):
-            raise ValueError(f"hidden {self.hidden} is no multiple of 2 x heads {self.heads}: change one of the two")
-        return self
+from rlaif.models.policy import IMAGE_TOKEN, Policy
+from rlaif.models.settings import LanguageModelSettings, PolicySettings
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -54,21 +33,30 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def new_policy(settings: PolicySettings, language: LanguageModelSettings, texts: Iterable[str], *, seed: int) -> Policy:
-    """An untrained policy whose tokenizer fits the texts; the same seed gives the same weights."""
-    tokenizer = train_tokenizer(texts, language.vocabulary)
-    configuration = LlamaConfig(
-        vocab_size=len(tokenizer),
+def llama_configuration(language: LanguageModelSettings, vocabulary: int) -> LlamaConfig:
+    """The configuration of the small Llama, for a tokenizer of so many tokens."""
+    return LlamaConfig(
+        vocab_size=vocabulary,
         hidden_size=language.hidden,
         num_hidden_layers=language.layers,
         num_attention_heads=language.heads,
         num_key_value_heads=language.heads,
         intermediate_size=language.intermediate,
         max_position_embeddings=language.positions,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
+    )
+
+
+def new_policy(settings: PolicySettings, language: LanguageModelSettings, texts: Iterable[str], *, seed: int) -> Policy:
+    """An untrained policy whose tokenizer fits the texts; the same seed gives the same weights."""
+    tokenizer = train_tokenizer(texts, language.vocabulary)
+    configuration = llama_configuration(language, len(tokenizer))
+    configuration.update(
+        {
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rlaif.models.ctvit import CTViTSettings
-from rlaif.models.policy import Policy, PolicySettings
-from rlaif.models.tiny import LanguageModelSettings, new_policy
+from rlaif.models.policy import Policy
+from rlaif.models.settings import CTViTSettings, LanguageModelSettings, PolicySettings
+from rlaif.models.tiny import new_policy
 
 TEXTS = ["Describe the findings of this chest CT.", "A small left pleural effusion.", "No pleural effusion. Normal."]
 

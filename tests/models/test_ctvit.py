@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from rlaif.models.ctvit import ContinuousPositionBias, CTViT, CTViTSettings
+from rlaif.models.ctvit import ContinuousPositionBias, CTViT
+from rlaif.models.settings import CTViTSettings
 
 SETTINGS = CTViTSettings(
     volume=(12, 8, 16), patch=(2, 2, 4), hidden=16, spatial_depth=1, slice_depth=1, heads=2, head_size=8

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlaif.models.ctvit import CTViT
-from rlaif.models.policy import IMAGE_TOKEN, LoraSettings, Policy, PolicyError, Tokens, load_encoder, read_settings
+from rlaif.models.policy import IMAGE_TOKEN, Policy, Tokens, load_encoder
+from rlaif.models.settings import LoraSettings, PolicyError, read_settings
 
 Make = Callable[..., Policy]
 PROMPT = "Describe the findings of this chest CT."

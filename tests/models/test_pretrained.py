@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlaif.models.policy import Policy, PolicyError, PolicySettings
+from rlaif.models.policy import Policy
 from rlaif.models.pretrained import pretrained_policy
+from rlaif.models.settings import PolicyError, PolicySettings
 
 SETTINGS = PolicySettings(name="rgro", size="135m", recipe=None, encoder=None)
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaif.models.policy import IMAGE_TOKEN, PolicySettings
-from rlaif.models.tiny import LanguageModelSettings, new_policy, train_tokenizer
+from rlaif.models.policy import IMAGE_TOKEN
+from rlaif.models.settings import LanguageModelSettings, PolicySettings
+from rlaif.models.tiny import new_policy, train_tokenizer
 
 REPORTS = ["A small left pleural effusion.", "No pleural effusion.", "Heart size is normal."]
 TOKENIZER = train_tokenizer(REPORTS, 320)

@@ -9,8 +9,9 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from rlaif.models.policy import Policy, PolicySettings
-from rlaif.models.tiny import LanguageModelSettings, new_policy
+from rlaif.models.policy import Policy
+from rlaif.models.settings import LanguageModelSettings, PolicySettings
+from rlaif.models.tiny import new_policy
 from rlaif.objectives.dpo import dpo_loss
 
 BETA = 0.1

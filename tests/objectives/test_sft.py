@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rlaif.models.policy import PolicySettings
-from rlaif.models.tiny import LanguageModelSettings, new_policy
+from rlaif.models.settings import LanguageModelSettings, PolicySettings
+from rlaif.models.tiny import new_policy
 from rlaif.objectives.sft import sft_loss
 
 PROMPTS = ["Findings: a nodule.\nImpression?", "Findings: none.\nImpression?"]
