@@ -33,15 +33,36 @@ def pytest_configure() -> None:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-@pytest.fixture(scope="session")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray head of two CPUs, on free ports, with a folder of its own.
+@dataclass(frozen=True)
+class Head:
+    """A running Ray head: its address, and the process that ends it."""
 
-    It stands in the environment, so that the jobs that tests start join it.
-    """
+    address: str
+    pid: int
+
+    def actors(self) -> dict[int, str]:
+        """The processes of actors and running tasks below it, by their names, such as `ray::Sampler`."""
+        below = psutil.Process(self.pid).children(recursive=True)
+        names = {one.pid: name_of(one) for one in below}
+        own = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+        return {pid: name for pid, name in names.items() if name.startswith("ray::") and not name.startswith(own)}
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()).strip()
+    except psutil.NoSuchProcess:
+        return ""
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A Ray head of two CPUs, on free ports, with a folder of its own; the jobs that tests start join it."""
     # Sockets below it must stay within 107 characters, which pytest's folders do not.
     folder = Path(tempfile.mkdtemp(prefix="rlaif-", dir="/tmp"))
     patch = pytest.MonkeyPatch()
+    # Ray's workers are nice to others by default: a busy machine would starve them.
+    patch.setenv("RAY_worker_niceness", "0")
     options = ["--head", "--block", "--port=0", "--num-cpus=2", f"--object-store-memory={512 * 2**20}"]
     options += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
     log = tmp_path_factory.mktemp("ray") / "head.log"
@@ -53,7 +74,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wait_until(lambda: address.is_file() or head.poll() is not None, 120, "the Ray head")
         assert head.poll() is None, log.read_text()
         patch.setenv("RAY_ADDRESS", address.read_text().strip())
-        yield address.read_text().strip()
+        yield Head(address.read_text().strip(), head.pid)
     finally:
         end(head)
         patch.undo()
@@ -100,7 +121,7 @@ class Job:
 
 
 @pytest.fixture
-def start_job(ray_head: str, tmp_path: Path) -> Iterator[Callable[..., Job]]:
+def start_job(ray_head: Head, tmp_path: Path) -> Iterator[Callable[..., Job]]:
     """Starts `jobs/<name>.py` with overrides; what still runs at the test's end is ended."""
     started: list[Job] = []
 
@@ -127,12 +148,12 @@ class Smoke:
 
 
 @pytest.fixture(scope="session")
-def smoke(ray_head: str, tmp_path_factory: pytest.TempPathFactory) -> Smoke:
+def smoke(ray_head: Head, tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     """The smoke experiment, run once without interruption."""
     root = tmp_path_factory.mktemp("smoke")
     overrides = ("experiment=smoke", f"run.root={root / 'runs'}", f"cache.root={root / 'cache'}")
     command = [sys.executable, str(PROJECT / "jobs" / "dpo_loop.py"), *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=PROJECT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=PROJECT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Smoke(root / "runs" / "smoke", done.stdout, overrides)
 
@@ -162,14 +183,8 @@ class Small:
         """The smoke configuration; its actors take no share of the head's CPUs, so that they stand beside a job's."""
         here = [f"run.root={self.root / 'runs'}", f"cache.root={self.root / 'cache'}"]
         free = ["sampler.cpus=0", "judge.cpus=0", "learner.cpus=0"]
-        fits = [
-            "sampler.threads=1",
-            "sampler.max_tokens=40",
-            "sampler.max_length=160",
-            "sampler.max_sequences=48",
-            "learner.micro_batch=2",
-        ]
-        return composed("experiment=smoke", *here, *free, *fits, *overrides)
+        fits = ["sampler.threads=1", "sampler.max_tokens=40", "sampler.max_length=160", "sampler.max_sequences=48"]
+        return composed("experiment=smoke", *here, *free, *fits, "learner.micro_batch=2", *overrides)
 
 
 @pytest.fixture(scope="session")
@@ -203,13 +218,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 
 @pytest.fixture(scope="session")
-def cluster(ray_head: str) -> Iterator[None]:
+def cluster(ray_head: Head) -> Iterator[None]:
     """The test process as a part of the cluster."""
     import ray
 
     from actors.quiet import QUIET
 
-    ray.init(address=ray_head, runtime_env={"env_vars": QUIET}, log_to_driver=False, logging_level="warning")
+    ray.init(address=ray_head.address, runtime_env={"env_vars": QUIET}, log_to_driver=False, logging_level="warning")
     yield
     ray.shutdown()
 

@@ -110,7 +110,7 @@ def test_weights_that_are_not_what_was_sent_are_refused(sampler: Any, small: Any
     good = weights_of(small.second, 8)
     name = next(iter(good.tensors))
     damaged = Weights(8, good.checksum, good.tensors | {name: good.tensors[name] + 1e-3})
-    with pytest.raises(RayTaskError, match="weights version 8 arrived as .* sent as") as caught:
+    with pytest.raises(RayTaskError, match=r"weights version 8 arrived as .* sent as") as caught:
         ray.get(sampler.load.remote(damaged), timeout=60)
     assert isinstance(caught.value.cause, StaleWeights)
     assert ray.get(sampler.ready.remote(), timeout=60) == (0, checksum_of(Policy.load(small.first).weights()))

@@ -1,0 +1,210 @@
+"""The main job killed with SIGKILL, at every stage boundary and at random moments, and started again."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rlaif.records import Candidate, Dropped, HeldoutReport, Ingested, Judgement, Pair, Study
+from rlaif.tables import Table
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+STAGES = (
+    "studies",
+    "start",
+    "ingest",
+    "base",
+    "heldout/base",
+    "round-000/sample",
+    "round-000/pairs",
+    "round-000/learn",
+    "heldout/round-000",
+    "summary",
+)
+ALIGN, HELDOUT = 8, 4
+SIZE = (f"data.align={ALIGN}", f"data.heldout={HELDOUT}", "heldout.resamples=200", "learner.gap_candidates=8")
+STARTED = 120.0
+"""Seconds in which a job comes from one boundary to the next, however busy the machine is."""
+
+
+@dataclass
+class Kept:
+    """What a run's folder holds that no later attempt may change, lose or double."""
+
+    marks: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Path, cache: Path) -> "Kept":
+        kept = cls()
+        for path in (run / "ledger").rglob("*.json"):
+            kept.marks[path.relative_to(run / "ledger").with_suffix("").as_posix()] = path.read_text()
+        for folder in sorted([*run.glob("round-*"), run]):
+            at = folder.name if folder != run else ""
+            for table, record, key, value in (
+                ("candidates", Candidate, "candidate_id", "sampled_at"),
+                ("judgements", Judgement, "candidate_id", "latency_s"),
+                ("pairs", Pair, "case_id", "rejected"),
+                ("dropped", Dropped, "case_id", "reason"),
+                ("studies", Study, "study_id", "volume"),
+                ("features", Ingested, "study_id", "feature_key"),
+            ):
+                kept._keep(f"{at}/{table}", Table[Any](folder / table, record), (key,), value)
+        for folder in run.glob("heldout/*"):
+            table = Table[Any](folder, HeldoutReport)
+            kept._keep(f"heldout/{folder.name}", table, ("case_id", "control"), "text")
+        trained = [*run.glob("base/**/*"), *run.glob("round-*/checkpoint/**/*"), *cache.glob("phantom/**/*.nii.gz")]
+        trained += [*cache.glob("start/*/*"), *cache.glob("base/*/*")]
+        kept.files = {
+            str(path): path.stat().st_mtime_ns
+            for path in trained
+            if path.is_file() and not any(part.startswith(".") for part in path.parts)
+        }
+        return kept
+
+    def _keep(self, name: str, table: Table[Any], key: tuple[str, ...], value: str) -> None:
+        rows = table.read()
+        keyed = {tuple(getattr(row, part) for part in key): getattr(row, value) for row in rows}
+        assert len(keyed) == len(rows), f"{name} has rows twice"
+        self.rows[name] = keyed
+
+    def stands_in(self, later: "Kept") -> None:
+        """Asserts that all of it is in a later state, unchanged."""
+        assert self.marks.items() <= later.marks.items()
+        assert self.files.items() <= later.files.items()
+        for name, rows in self.rows.items():
+            assert rows.items() <= later.rows[name].items(), f"rows of {name} were made again or are gone"
+
+
+@dataclass
+class Chain:
+    """One run that is killed and started again; checks after every kill that nothing durable was touched."""
+
+    start: Callable[..., Any]
+    head: Any
+    run: Path
+    cache: Path
+    overrides: tuple[str, ...]
+    kept: Kept = field(default_factory=Kept)
+    actors: set[int] = field(default_factory=set)
+
+    def begin(self) -> Any:
+        return self.start("dpo_loop", *self.overrides)
+
+    def kill(self, job: Any) -> Kept:
+        """Kills the job at once and looks at what it left."""
+        self.actors |= self.head.workers()
+        os.kill(job.process.pid, signal.SIGKILL)
+        assert job.ended(10) == -signal.SIGKILL
+        return self._look()
+
+    def finish(self, job: Any, seconds: float) -> Kept:
+        """Waits for the job's regular end."""
+        assert job.ended(seconds) == 0, job.output[-3000:]
+        return self._look()
+
+    def _look(self) -> Kept:
+        now = Kept.of(self.run, self.cache)
+        self.kept.stands_in(now)
+        self.kept = now
+        return now
+
+    def mark(self, stage: str) -> Path:
+        return self.run / "ledger" / f"{stage}.json"
+
+    def actors_left(self) -> set[int]:
+        """Actors of killed jobs that still live."""
+        return {pid for pid in self.actors if psutil.pid_exists(pid) and pid in self.head.workers()}
+
+    def whole(self, rounds: int) -> None:
+        """Asserts that the tables are complete and that the summary counts them."""
+        summary = json.loads((self.run / "summary.json").read_text())
+        assert summary["status"] == "finished" and len(summary["rounds"]) == rounds
+        rows = self.kept.rows
+        align = [key[0] for key in rows["/studies"] if str(key[0]).startswith("train_") and _number(key[0]) > 96]
+        for number, told in enumerate(summary["rounds"]):
+            name = f"round-{number:03d}"
+            expected = {(f"{case}.{number}.{index}",) for case in align for index in range(6)}
+            assert rows[f"{name}/candidates"].keys() == rows[f"{name}/judgements"].keys() == expected
+            assert told["candidates"] == told["judgements"] == 6 * ALIGN
+            assert told["pairs"] == len(rows[f"{name}/pairs"])
+            assert len(rows[f"{name}/pairs"]) + len(rows[f"{name}/dropped"]) == ALIGN
+        for name in ("base", *(f"round-{number:03d}" for number in range(rounds))):
+            assert len(rows[f"heldout/{name}"]) == 2 * HELDOUT
+        assert (self.run / "report.html").is_file()
+        assert [path for path in self.run.rglob("*") if path.name.startswith((".rlaif-", "segment-"))] == []
+
+
+def _number(study_id: str) -> int:
+    return int(study_id.split("_")[1])
+
+
+@pytest.fixture
+def chain(start_job: Callable[..., Any], ray_head: Any, tmp_path: Path) -> Chain:
+    roots = (f"run.root={tmp_path / 'runs'}", f"cache.root={tmp_path / 'cache'}")
+    overrides = ("experiment=smoke", *roots, "run.rounds=1", *SIZE)
+    return Chain(start_job, ray_head, tmp_path / "runs" / "smoke", tmp_path / "cache", overrides)
+
+
+def wait_for(true: Callable[[], bool], job: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert job.process.poll() is None, job.output[-3000:]
+        assert time.monotonic() < deadline, job.output[-3000:]
+        time.sleep(0.002)
+
+
+def test_a_run_killed_at_every_stage_boundary_ends_as_if_it_had_not_been(chain: Chain) -> None:
+    for number, stage in enumerate(STAGES):
+        job = chain.begin()
+        wait_for(chain.mark(stage).is_file, job, STARTED)
+        assert chain.actors_left() == set(), "actors of an earlier attempt outlived it"
+        kept = chain.kill(job)
+        assert kept.marks.keys() == set(STAGES[: number + 1])
+    assert json.loads(chain.kept.marks["summary"])["attempt"] == len(STAGES)
+
+    # The finished run says its table and touches nothing.
+    job = chain.begin()
+    chain.finish(job, 60)
+    assert "rules_score" in job.output and "report: " in job.output
+    chain.whole(rounds=1)
+    assert chain.kept.rows["round-000/pairs"], "the run should have learnt from pairs"
+
+    # Another configuration is another run; more rounds are the same run, which goes on.
+    job = chain.start("dpo_loop", *chain.overrides, "learner.dpo.beta=0.2")
+    assert job.ended(60) == 2
+    assert "learner.dpo.beta: 0.1 in the run, 0.2 now" in job.output and "Traceback" not in job.output
+    job = chain.start("dpo_loop", *chain.overrides, "run.rounds=2")
+    wait_for(chain.mark("round-001/learn").is_file, job, STARTED)
+    second = chain.begin()
+    assert second.ended(60) == 2
+    assert f"is being written by pid {job.process.pid} on host" in second.output and "Traceback" not in second.output
+    del chain.kept.marks["summary"], chain.kept.files
+    chain.kept.files = {}
+    chain.finish(job, STARTED)
+    chain.whole(rounds=2)
+
+
+def test_a_run_killed_at_random_moments_ends_whole(chain: Chain) -> None:
+    choose = random.Random(11)
+    moments = ("studies", "ingest", "base", "heldout/base", "round-000/sample", "round-000/pairs")
+    for stage in moments:
+        job = chain.begin()
+        wait_for(lambda job=job, stage=stage: chain.mark(stage).is_file(), job, STARTED)  # type: ignore[misc]
+        deadline = time.monotonic() + choose.uniform(0.2, 12.0)
+        while time.monotonic() < deadline and job.process.poll() is None:
+            time.sleep(0.01)
+        chain.kill(job)
+    chain.finish(chain.begin(), 2 * STARTED)
+    chain.whole(rounds=1)
+    repeated = json.loads((chain.run / "summary.json").read_text())["rounds"][0]["repeated_calls"]
+    assert 0 <= repeated <= len(moments) * 6 * ALIGN
