@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlaif.models.policy import Policy
-from rlaif.models.pretrained import pretrained_policy
+from rlaif.models.pretrained import pretrained_configuration, pretrained_policy, pretrained_source
 from rlaif.models.settings import PolicyError, PolicySettings
 
 SETTINGS = PolicySettings(name="rgro", size="135m", recipe=None, encoder=None)
@@ -18,6 +18,8 @@ def test_a_hugging_face_folder_becomes_a_text_only_policy(make_policy: Callable[
     source.save(tmp_path, None)
     policy = pretrained_policy(SETTINGS, str(tmp_path / "language_model"), None)
     assert policy.settings == SETTINGS and policy.connector is None
+    configuration = pretrained_configuration(pretrained_source(str(tmp_path / "language_model"), None))
+    assert configuration.to_dict() == policy.language_model.config.to_dict() | {"dtype": "float32"}
     tokens = policy.collate([policy.prompt_ids("Findings: none.")], [policy.answer_ids("Normal.")])
     with torch.inference_mode():
         assert torch.equal(policy(tokens, None), source(tokens, None))
@@ -44,3 +46,5 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"no weights")
     with pytest.raises(PolicyError, match=r"model\.gguf"):
         pretrained_policy(SETTINGS, str(tmp_path / "model.gguf"), None)
+    with pytest.raises(PolicyError, match=r"model\.gguf holds no language model"):
+        pretrained_configuration(tmp_path / "model.gguf")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rlaif.models.ctvit import CTViT
-from rlaif.models.policy import LoraSettings, Policy, PolicyError
+from rlaif.models.policy import Policy
+from rlaif.models.settings import LoraSettings, PolicyError
 from rlaif.models.size import policy_size, saved_configuration
 
 
@@ -29,7 +30,7 @@ def test_every_parameter_is_counted_once(make_policy: Callable[..., Policy], tmp
 def test_nothing_is_allocated(make_policy: Callable[..., Policy]) -> None:
     configuration = make_policy(image=False).language_model.config
     configuration.update({"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672})
-    assert policy_size(configuration, None, None).language_model > 7e10
+    assert policy_size(configuration, None, None).language_model > 5e10
     assert torch.get_default_device() == torch.device("cpu")
 
 
