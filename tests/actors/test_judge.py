@@ -1,0 +1,69 @@
+"""The judge actor: every candidate gets one judgement, a score or a named failure."""
+
+from datetime import UTC, datetime
+
+import pytest
+import ray
+
+from actors.fleet import Fleet
+from actors.judge import ToJudge
+from rlaif.records import Candidate, Judgement
+
+pytestmark = pytest.mark.slow
+REFERENCE = "There is a 12 mm nodule in the right upper lobe. Moderate cardiomegaly."
+
+
+def candidate(number: int, text: str, reason: str = "stop") -> Candidate:
+    return Candidate(
+        candidate_id=f"case-0.2.{number}",
+        case_id="case-0",
+        study_id="study-0",
+        round=2,
+        index=number,
+        attempt=0,
+        prompt="Describe the findings of this chest CT.",
+        text=text,
+        token_ids=(1, 2),
+        logprobs=(-0.5, -0.5),
+        finish_reason=reason,
+        usable=reason == "stop" and bool(text),
+        policy_version=2,
+        weights_checksum="",
+        feature_key="f0",
+        seed=number,
+        sampled_at=datetime.now(UTC),
+    )
+
+
+def judged(fleet: Fleet, batch: list[ToJudge]) -> list[Judgement]:
+    judgements: list[Judgement] = ray.get(fleet.judges[0].judge.remote(batch), timeout=120)
+    return judgements
+
+
+def test_scores_follow_the_findings(fleet: Fleet) -> None:
+    texts = (REFERENCE, "There is a 12 mm nodule in the right upper lobe.", "Left pleural effusion.")
+    judgements = judged(fleet, [ToJudge(candidate(n, text), REFERENCE) for n, text in enumerate(texts)])
+    assert [one.score for one in judgements] == pytest.approx([1.0, 0.5, 0.0])
+    assert [one.candidate_id for one in judgements] == ["case-0.2.0", "case-0.2.1", "case-0.2.2"]
+    assert [one.judgement_id for one in judgements] == [f"case-0.2.{n}.rules" for n in range(3)]
+    assert {(one.round, one.judge, one.failure, one.cost_usd) for one in judgements} == {(2, "rules", None, 0.0)}
+    assert judgements[1].counts is not None and judgements[1].counts["missing_finding"] == 1
+
+
+def test_what_cannot_be_judged_has_a_failure_and_no_score(fleet: Fleet) -> None:
+    judgements = judged(
+        fleet,
+        [
+            ToJudge(candidate(0, ""), REFERENCE),
+            ToJudge(candidate(1, REFERENCE, reason="length"), REFERENCE),
+            ToJudge(candidate(2, "", reason="prompt_too_long"), REFERENCE),
+            ToJudge(candidate(3, REFERENCE), None),
+            ToJudge(candidate(4, REFERENCE), "  "),
+        ],
+    )
+    assert [one.score for one in judgements] == [None] * 5
+    assert [one.failure for one in judgements] == ["invalid_candidate"] * 3 + ["no_reference"] * 2
+
+
+def test_an_empty_batch_gives_nothing(fleet: Fleet) -> None:
+    assert judged(fleet, []) == []

@@ -1,0 +1,248 @@
+"""The learners on real DeepSpeed ranks over gloo: what they train, what they leave alone, and that ranks agree."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from actors.fleet import Fleet, LearnerGroup
+from rlaif.models.policy import Policy
+from rlaif.models.settings import LoraSettings
+from rlaif.records import Candidate, Case, Pair
+from rlaif.tables import Table
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+PROMPT = "Describe the findings of this chest CT."
+REPORTS = (
+    "The lungs are clear. There is no pleural effusion.",
+    "There is a 12 mm nodule in the right upper lobe.",
+    "Moderate cardiomegaly. Small left pleural effusion.",
+    "Consolidation in the right lower lobe. No pericardial effusion. The heart is of normal size.",
+    "Atelectasis of the left lower lobe.",
+    "The heart is of normal size.",
+    "No nodule.",
+)
+SETTINGS = ("learner.sft.batch=4", "learner.sft.epochs=2", "learner.dpo.batch=4", "learner.dpo.epochs=2")
+GENTLE = ("learner.sft.lr=1e-4", "learner.dpo.lr=1e-4")
+
+
+@pytest.fixture(scope="module")
+def two(fleet: Fleet) -> LearnerGroup:
+    """The session's group of two ranks."""
+    assert len(fleet.learners.ranks) == 2
+    return fleet.learners
+
+
+@pytest.fixture(scope="module")
+def one(cluster: None, small: Any) -> Iterator[LearnerGroup]:
+    """A group of one rank on the same settings."""
+    group = LearnerGroup(small.config("learner.ranks=1"), small.features)
+    yield group
+    for rank in group.ranks:
+        ray.kill(rank)
+
+
+def train(group: LearnerGroup, small: Any, method: str, arguments: tuple[Any, ...], *overrides: str) -> list[Any]:
+    """The steps of a training with other settings than the group was started with."""
+    ranks = len(group.ranks)
+    settings = small.config(f"learner.ranks={ranks}", *SETTINGS, *GENTLE, *overrides).learner
+
+    def take(learner: Any) -> None:
+        learner.settings = settings
+
+    ray.get([rank.__ray_call__.remote(take) for rank in group.ranks], timeout=60)
+    return list(group.train(method, *arguments))
+
+
+def cases() -> list[Case]:
+    return [
+        Case(f"case-{number}", f"study-{number}", f"patient-{number}", PROMPT, report, f"f{number}")
+        for number, report in enumerate(REPORTS)
+    ]
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    return Policy.load(folder).weights()
+
+
+def furthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.fixture(scope="module")
+def paired_run(small: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder whose round 0 has five pairs, one of which has the reference report as chosen."""
+    run = tmp_path_factory.mktemp("paired")
+    policy = Policy.load(small.first)
+    candidates, pairs = [], []
+    for number in range(5):
+        texts = (REPORTS[number], REPORTS[number + 1])
+        candidates += [candidate(policy, number, index, text) for index, text in enumerate(texts)]
+        chosen = f"case-{number}.0.0" if number else None
+        score = 0.8 if number else None
+        pairs.append(
+            Pair(
+                pair_id=f"case-{number}.0",
+                case_id=f"case-{number}",
+                round=0,
+                strategy="strategy2",
+                prompt=PROMPT,
+                chosen=texts[0],
+                rejected=texts[1],
+                chosen_candidate_id=chosen,
+                rejected_candidate_id=f"case-{number}.0.1",
+                chosen_score=score,
+                rejected_score=0.2,
+                margin=0.6 if number else None,
+                judge="rules",
+            )
+        )
+    Table(run / "round-000" / "candidates", Candidate).append(candidates)
+    Table(run / "round-000" / "pairs", Pair).append(pairs)
+    return run
+
+
+def candidate(policy: Policy, number: int, index: int, text: str, logprobs: tuple[float, ...] = ()) -> Candidate:
+    ids = tuple(policy.answer_ids(text))
+    return Candidate(
+        candidate_id=f"case-{number}.0.{index}",
+        case_id=f"case-{number}",
+        study_id=f"study-{number}",
+        round=0,
+        index=index,
+        attempt=0,
+        prompt=PROMPT,
+        text=text,
+        token_ids=ids,
+        logprobs=logprobs or (-1.0,) * len(ids),
+        finish_reason="stop",
+        usable=True,
+        policy_version=0,
+        weights_checksum="",
+        feature_key=f"f{number}",
+        seed=number * 6 + index,
+        sampled_at=datetime.now(UTC),
+    )
+
+
+def test_two_ranks_fine_tune_as_one_does(two: LearnerGroup, one: LearnerGroup, small: Any, tmp_path: Path) -> None:
+    # Seven cases in batches of four: the last batch leaves a rank with less than the other.
+    steps = {
+        name: train(group, small, "train_sft", (str(small.first), cases(), str(tmp_path / name)))
+        for name, group in (("one", one), ("two", two))
+    }
+    assert len(steps["one"]) == len(steps["two"]) == 4
+    for ours, theirs in zip(steps["one"], steps["two"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    assert steps["two"][-1]["loss"] < steps["two"][0]["loss"]
+    trained, together = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    assert furthest(trained, together) < 1e-5
+    assert furthest(trained, weights_of(small.first)) > 1e-4
+    assert not torch.equal(trained["connector.0.weight"], weights_of(small.first)["connector.0.weight"])
+    kept = (tmp_path / "two" / "encoder.safetensors").read_bytes()
+    assert kept == (small.first / "encoder.safetensors").read_bytes()
+
+
+def test_two_ranks_learn_preferences_as_one_does(
+    two: LearnerGroup, one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    steps = {
+        name: train(
+            group, small, "train_dpo", (str(small.first), str(small.first), str(paired_run), 0, str(tmp_path / name))
+        )
+        for name, group in (("one", one), ("two", two))
+    }
+    assert len(steps["one"]) == len(steps["two"]) == 4
+    for ours, theirs in zip(steps["one"], steps["two"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+    assert furthest(weights_of(tmp_path / "one"), weights_of(tmp_path / "two")) < 1e-5
+    # The policy begins at its reference: no margin, so the loss is ln 2.
+    assert steps["two"][0]["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert steps["two"][0]["margin"] == pytest.approx(0.0, abs=1e-4)
+    assert steps["two"][-1]["margin"] > 0
+
+
+def test_both_ranks_tell_the_same_steps(two: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path) -> None:
+    arguments = (str(small.second), str(small.first), str(paired_run), 0, str(tmp_path / "trained"))
+    streams = [rank.train_dpo.remote(*arguments) for rank in two.ranks]
+    told = [[ray.get(step, timeout=120) for step in stream] for stream in streams]
+    assert told[0] == told[1]
+    assert told[0][0]["loss"] != pytest.approx(0.693147, abs=1e-3)
+
+
+def test_the_connector_moves_only_where_it_is_told_to(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    before = weights_of(small.first)
+    for train_connector in (False, True):
+        target = tmp_path / str(train_connector)
+        arguments = (str(small.first), str(small.first), str(paired_run), 0, str(target))
+        train(one, small, "train_dpo", arguments, f"learner.train_connector={str(train_connector).lower()}")
+        after = weights_of(target)
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert any(name.startswith("language_model.") for name in moved)
+        assert any(name.startswith("connector.") for name in moved) == train_connector
+
+
+LORA = "learner.lora={rank: 2, alpha: 4, dropout: 0.0, targets: all-linear}"
+
+
+def test_adapters_leave_the_base_as_it_is_and_go_on_in_the_next_round(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    base = weights_of(small.first)
+    first, second = tmp_path / "first", tmp_path / "second"
+    arguments = (str(small.first), str(small.first), str(paired_run), 0)
+    train(one, small, "train_dpo", (*arguments, str(first)), LORA)
+    changed = {name for name, tensor in weights_of(first).items() if not torch.equal(tensor, base[name])}
+    assert changed and all(name.endswith("_proj.weight") for name in changed)
+
+    # The written weights are the base's and the adapters' product: rank 2 at most.
+    name = "language_model.model.layers.0.self_attn.q_proj.weight"
+    assert torch.linalg.matrix_rank(weights_of(first)[name] - base[name], atol=1e-6) <= 2
+    adapters = load_file(first / "adapters.safetensors")
+    again = Policy.load(small.first)
+    again.add_adapters(LoraSettings(rank=2, alpha=4, dropout=0.0, targets="all-linear"))
+    again.language_model.load_state_dict(adapters, strict=False)
+    assert furthest(again.weights(), weights_of(first)) < 1e-6
+
+    steps = train(one, small, "train_dpo", (str(first), str(small.first), str(paired_run), 0, str(second)), LORA)
+    assert steps[0]["margin"] > 1e-4, "the second round should begin where the first ended"
+    assert torch.linalg.matrix_rank(weights_of(second)[name] - base[name], atol=1e-6) <= 2
+
+
+def test_adapters_keep_a_connector_that_an_earlier_round_trained(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    both = (LORA, "learner.train_connector=true")
+    train(one, small, "train_dpo", (str(small.first), str(small.first), str(paired_run), 0, str(first)), *both)
+    train(one, small, "train_dpo", (str(first), str(small.first), str(paired_run), 0, str(second)), LORA)
+    trained, kept = weights_of(first), weights_of(second)
+    assert not torch.equal(trained["connector.0.weight"], weights_of(small.first)["connector.0.weight"])
+    assert torch.equal(trained["connector.0.weight"], kept["connector.0.weight"])
+
+
+def test_the_gap_tells_the_policy_that_sampled_from_another(one: LearnerGroup, small: Any, tmp_path: Path) -> None:
+    from rlaif.features import FeatureStore
+
+    policy, store = Policy.load(small.first), FeatureStore(small.features)
+    rows = []
+    for number, report in enumerate(REPORTS):
+        tokens = policy.collate([policy.prompt_ids(PROMPT)], [policy.answer_ids(report)])
+        with torch.inference_mode():
+            known = policy(tokens, store.batch([f"f{number}"]))[tokens.answer]
+        rows.append(candidate(policy, number, 0, report, tuple(known.tolist())))
+    Table(tmp_path / "round-000" / "candidates", Candidate).append(rows)
+    same = one.logprob_gap(str(small.first), str(tmp_path), 0)
+    other = one.logprob_gap(str(small.second), str(tmp_path), 0)
+    assert same["mean"] < 1e-5 and same["max"] < 1e-4
+    assert same["tokens"] == sum(len(row.token_ids) for row in rows)
+    assert other["mean"] > 0.1
