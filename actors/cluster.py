@@ -3,14 +3,13 @@
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
-from actors.head import object_store_bytes, short_temporary_folder
+from actors.head import object_store_bytes, private_folder
 from actors.head_token import guard_own_token
 from actors.quiet import QUIET
 from actors.running_head import answers, named_head, started_head
@@ -29,8 +28,12 @@ def joined(config: Config) -> Iterator[None]:
     folder = None
     if address == "local":
         guard_own_token()
-        folder = tempfile.mkdtemp(prefix="rlaif-ray-", dir=short_temporary_folder())
-        options |= {"_temp_dir": folder, "include_dashboard": False, "object_store_memory": object_store_bytes()}
+        folder = private_folder()
+        options |= {
+            "_temp_dir": str(folder / "ray"),
+            "include_dashboard": False,
+            "object_store_memory": object_store_bytes(),
+        }
     try:
         ray.init(address=address, **options)
         check_fits(config, ray.cluster_resources())
@@ -50,9 +53,7 @@ def head_address(setting: str) -> str:
     if setting == "auto":
         address = named_head() or started_head() or "local"
     if address.startswith("http"):
-        raise ConfigurationError(
-            f"RAY_ADDRESS={address} takes submitted jobs: use `ray job submit`, or unset it"
-        )
+        raise ConfigurationError(f"RAY_ADDRESS={address} takes submitted jobs: use `ray job submit`, or unset it")
     if address != "local" and not answers(address):
         raise ConfigurationError(
             f"no Ray head answers at {address}: start it, or unset RAY_ADDRESS, or set cluster.address=local"

@@ -49,7 +49,7 @@ def local_head(project: Path) -> Iterator[Head]:
     What this process starts itself within the context ends with it too. Raises HeadError where the head
     takes no jobs within two minutes.
     """
-    folder = Path(tempfile.mkdtemp(prefix="rlaif-ray-", dir=short_temporary_folder()))
+    folder = private_folder()
     token = folder / "token"
     write_token(token)
     environment = {
@@ -66,7 +66,7 @@ def local_head(project: Path) -> Iterator[Head]:
     log = folder / "start.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            _start_command(folder, dashboard, client, agent),
+            _start_command(folder / "ray", dashboard, client, agent),
             cwd=project,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -122,11 +122,11 @@ def _start_command(folder: Path, dashboard: int, client: int, agent: int) -> lis
     ]
 
 
-def short_temporary_folder() -> str:
-    """Where the folder of a head can stand."""
-    # Ray's sockets stand some 60 characters below it, and a socket's path has at most 107.
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= 20 else "/tmp"
+def private_folder() -> Path:
+    """A new folder that only its owner can enter; Ray's own, which it opens to everyone, can stand in it."""
+    # Ray's sockets stand some 65 characters below it, and a socket's path has at most 107.
+    place = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="rlaif-ray-", dir=place if len(place) <= 20 else "/tmp"))
 
 
 def _wait_for(head: Head, token: Path, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -134,7 +134,7 @@ def _wait_for(head: Head, token: Path, process: subprocess.Popen[bytes], log: Pa
     request = Request(f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {token.read_text()}"})
     opener = build_opener(ProxyHandler({}))
     # A job's supervisor finds its own head among others by this note.
-    note = log.parent / "ray_current_cluster"
+    note = log.parent / "ray" / "ray_current_cluster"
     until = time.monotonic() + START_S
     reason = "no answer"
     while time.monotonic() < until:
