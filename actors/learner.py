@@ -40,7 +40,7 @@ class Learner:
         self.rank, self.settings, self.seed = rank, settings, seed
         self.store = FeatureStore(Path(features_folder)) if features_folder else None
         self.device = torch.device("cuda" if settings.gpus > 0 else "cpu")
-        
+
     def address(self) -> tuple[str, int]:
         """An address and a free port on this rank's node, for the group to meet at."""
         with socket.socket() as probe:
@@ -56,6 +56,8 @@ class Learner:
             "WORLD_SIZE": str(self.settings.ranks),
             "LOCAL_RANK": "0",
         }
+        # DeepSpeed would compile a shared-memory kernel for the CPU at its first use, which takes minutes.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("nccl" if self.device.type == "cuda" else "gloo", verbose=False)
 
     def train_sft(self, folder: str, cases: list[Case], target: str) -> Iterator[Step]:
@@ -88,9 +90,7 @@ class Learner:
         every = torch.cat(gaps)
         return {"mean": float(every.mean()), "max": float(every.max()), "tokens": float(len(every))}
 
-    def train_dpo(
-        self, folder: str, reference_folder: str, run: str, round_: int, target: str
-    ) -> Iterator[Step]:
+    def train_dpo(self, folder: str, reference_folder: str, run: str, round_: int, target: str) -> Iterator[Step]:
         """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step."""
         dpo = self.settings.dpo
         examples = examples_of(Path(run), round_)
@@ -150,6 +150,8 @@ class Learner:
         policy.add_adapters(lora)
         if adapters is not None and adapters.is_file() and folder != base:
             policy.language_model.load_state_dict(load_file(adapters), strict=False)
+        if base is not None and policy.connector is not None:
+            policy.connector.load_state_dict(load_file(folder / "connector.safetensors"))
         return policy.to(self.device)
 
     def _answer(self, policy: Policy, answer: Answer) -> list[int]:
@@ -176,12 +178,21 @@ class Learner:
     ) -> Iterator[Step]:
         """Runs the plan of steps through a DeepSpeed engine; yields the step's metrics averaged over ranks."""
         plan = plan_steps(
-            lengths, batch=batch, epochs=epochs, ranks=self.settings.ranks, micro_batch=self.settings.micro_batch, seed=seed
+            lengths,
+            batch=batch,
+            epochs=epochs,
+            ranks=self.settings.ranks,
+            micro_batch=self.settings.micro_batch,
+            seed=seed,
         )
         trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=0.0)
-        schedule = get_scheduler("linear", optimizer, num_warmup_steps=int(warmup * len(plan)), num_training_steps=len(plan))
-        engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, lr_scheduler=schedule, config=self._deepspeed())
+        schedule = get_scheduler(
+            "linear", optimizer, num_warmup_steps=int(warmup * len(plan)), num_training_steps=len(plan)
+        )
+        engine, *_ = deepspeed.initialize(
+            model=policy, optimizer=optimizer, lr_scheduler=schedule, config=self._deepspeed()
+        )
         engine.train()
         for number, step in enumerate(plan):
             metrics: Step = {}
@@ -192,7 +203,13 @@ class Learner:
                 for name, value in measured.items():
                     metrics[name] = metrics.get(name, 0.0) + value
                 engine.step()
-            yield {"step": number, "of": len(plan), **self._mean(metrics), "lr": schedule.get_last_lr()[0], "grad_norm": float(engine.get_global_grad_norm() or 0.0)}
+            yield {
+                "step": number,
+                "of": len(plan),
+                **self._mean(metrics),
+                "lr": schedule.get_last_lr()[0],
+                "grad_norm": float(engine.get_global_grad_norm() or 0.0),
+            }
         engine.destroy()
         policy.eval()
 

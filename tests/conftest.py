@@ -41,11 +41,11 @@ class Head:
     pid: int
 
     def actors(self) -> dict[int, str]:
-        """The processes of actors and running tasks below it, by their names, such as `ray::Sampler`."""
+        """The processes of this project's actors and tasks below it, by their names, such as `ray::Sampler.sample`."""
         below = psutil.Process(self.pid).children(recursive=True)
         names = {one.pid: name_of(one) for one in below}
-        own = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
-        return {pid: name for pid, name in names.items() if name.startswith("ray::") and not name.startswith(own)}
+        ours = ("ray::Sampler", "ray::Learner", "ray::Judge", "ray::train_encoder", "ray::MapWorker", "ray::MapBatches")
+        return {pid: name for pid, name in names.items() if name.startswith(ours)}
 
 
 def name_of(process: psutil.Process) -> str:
@@ -63,6 +63,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     patch = pytest.MonkeyPatch()
     # Ray's workers are nice to others by default: a busy machine would starve them.
     patch.setenv("RAY_worker_niceness", "0")
+    patch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
     options = ["--head", "--block", "--port=0", "--num-cpus=2", f"--object-store-memory={512 * 2**20}"]
     options += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
     log = tmp_path_factory.mktemp("ray") / "head.log"

@@ -104,7 +104,7 @@ def test_a_round_without_pairs_keeps_its_policy_and_wrong_weights_fail_it(
         assert run.read("round-000/pairs", Pair) == []
         assert sum(run.facts("round-000/pairs")["dropped"].values()) == 2
 
-        with pytest.raises(RoundFailed, match=r"sampler and learner differ by .* max_logprob_gap=0\.0001"):
+        with pytest.raises(RoundFailed, match=r"sampler and learner differ by .*max_logprob_gap=0\.0001"):
             learn(run, config, fleet, small.second, small.second, 0)
         assert not run.done("round-000/learn") and not (run.path / "round-000" / "checkpoint").exists()
 
