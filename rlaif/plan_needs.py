@@ -1,0 +1,157 @@
+"""The disk, the memory and the actors that a run needs, each with what its number is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from rlaif.config import Config
+from rlaif.datasets.settings import PhantomDataSettings
+from rlaif.models.settings import CTViTSettings
+from rlaif.plan_counts import Counts
+
+if TYPE_CHECKING:
+    from rlaif.models.size import PolicySize
+
+MIB = 2**20
+# What an actor takes before it holds anything of ours, measured on a CPU: interpreter, torch and the engine's code.
+RUNTIME_BYTES = {"sampler": 950 * MIB, "learner": 560 * MIB, "judge": 130 * MIB, "ingest": 450 * MIB}
+# A candidate's row: what is not tokens, and for each token its log-prob, id and text.
+ROW_BYTES, TOKEN_BYTES = 500, 16
+# Checkpoints that stand at once: the two that are kept, and the one being written.
+CHECKPOINTS = 3
+# Values that a layer keeps for the backward pass, in widths of the model for each position: rough.
+ACTIVATIONS = 16
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of something, with what they are made of."""
+
+    what: str
+    bytes: float
+    made_of: str
+
+
+@dataclass(frozen=True)
+class Role:
+    """Actors of one kind: how many, the CPUs and GPUs of each, and the memory of each with what it is made of."""
+
+    name: str
+    count: int
+    cpus: float
+    gpus: float
+    bytes: float
+    made_of: str
+    lasting: bool = True
+    """Whether it stands all the time; ingest ends before the others start."""
+
+
+def disk_needs(config: Config, counts: Counts, encoder: CTViTSettings | None, size: "PolicySize") -> tuple[Need, ...]:
+    """What a run writes, at most."""
+    needs = []
+    if isinstance(config.data, PhantomDataSettings):
+        studies, shape = sum(counts.studies.values()), config.data.shape
+        made_of = f"{studies:,} volumes x {' x '.join(map(str, shape))} voxels x 2 bytes, before compression"
+        needs.append(Need("phantom volumes (cache)", studies * prod(shape) * 2, made_of))
+    if encoder is not None:
+        made_of = f"{counts.imaged:,} studies x {encoder.tokens} tokens x {encoder.hidden} values x 2 bytes"
+        needs.append(Need("encoder features (cache)", counts.imaged * encoder.tokens * encoder.hidden * 2, made_of))
+    one = size.trained * _width(config.learner.dtype) + (size.encoder + size.adapters) * 4
+    checkpoints = min(config.run.rounds, CHECKPOINTS)
+    # Start and base in the cache, base in the run.
+    kept = checkpoints + (0 if config.policy.path is not None else 3)
+    made_of = (
+        f"{kept} x {_millions(size.trained + size.encoder + size.adapters)} parameters: start, base and checkpoints"
+    )
+    needs.append(Need("policies", kept * one, made_of))
+    tokens = config.sampler.max_tokens
+    rows = counts.candidates * counts.rounds
+    made_of = f"{rows:,} candidates x ({tokens} tokens x {TOKEN_BYTES} + {ROW_BYTES}) bytes, judgements included"
+    needs.append(Need("candidates and judgements", rows * (tokens * TOKEN_BYTES + ROW_BYTES), made_of))
+    return tuple(needs)
+
+
+def roles_of(config: Config, encoder: CTViTSettings | None, size: "PolicySize") -> tuple[Role, ...]:
+    """The actors of a run, with the memory that each takes, roughly."""
+    roles = [] if encoder is None else [_ingest(config, encoder, size)]
+    judge = config.judge
+    roles += [
+        _sampler(config, size),
+        Role("judge", judge.actors, judge.cpus, 0.0, RUNTIME_BYTES["judge"], "runtime"),
+        _learner(config, size),
+    ]
+    return tuple(roles)
+
+
+def _ingest(config: Config, encoder: CTViTSettings, size: "PolicySize") -> Role:
+    settings, voxels = config.ingest, prod(encoder.volume)
+    parts = {
+        "runtime": RUNTIME_BYTES["ingest"],
+        f"encoder of {_millions(size.encoder)}": size.encoder * 4,
+        f"{settings.batch} volumes in float16 and float32": settings.batch * voxels * 6,
+        "activations": settings.batch * prod(encoder.grid) * encoder.hidden * 4 * ACTIVATIONS,
+    }
+    # One reader beside the encoders.
+    return Role("ingest", 1 + settings.encoders, settings.cpus, 0.0, *_sum(parts), lasting=False)
+
+
+def _sampler(config: Config, size: "PolicySize") -> Role:
+    settings = config.sampler
+    parts = {
+        "runtime": RUNTIME_BYTES["sampler"],
+        f"engine's {_millions(size.language_model)} in {settings.dtype}": size.language_model * _width(settings.dtype),
+        "the connector's and embeddings' own copy in float32": size.trained * 4,
+    }
+    if settings.gpus:
+        total, made_of = _sum(parts)
+        made_of += f"; and {settings.gpu_memory:.0%} of a GPU's memory for the engine"
+    else:
+        total, made_of = _sum(parts | {"key-value cache (sampler.kv_cache_gib)": settings.kv_cache_gib * 2**30})
+    return Role("sampler", settings.actors, settings.cpus, settings.gpus, total, made_of)
+
+
+def _learner(config: Config, size: "PolicySize") -> Role:
+    settings = config.learner
+    width = _width(settings.dtype)
+    trained = size.trained if settings.lora is None else size.adapters + size.connector
+    # Two moments, and a master copy where the weights are not in float32 themselves.
+    optimizer = trained * (8 if width == 4 else 12) / (settings.ranks if settings.zero_stage else 1)
+    sequences, positions = 2 * settings.micro_batch, config.sampler.max_length
+    logits = sequences * config.sampler.max_tokens * size.vocabulary * 4 * 2
+    parts = {
+        "runtime": RUNTIME_BYTES["learner"],
+        f"policy of {_millions(size.trained)} in {settings.dtype}": (size.trained + size.adapters) * width,
+        "frozen reference": size.trained * width,
+        f"gradients of {_millions(trained)}": trained * width,
+        f"Adam's moments{' over the ranks' if settings.zero_stage else ''}": optimizer,
+        f"activations of {sequences} sequences of {positions} positions": sequences
+        * positions
+        * size.hidden
+        * size.layers
+        * ACTIVATIONS
+        * width
+        + logits,
+    }
+    return Role("learner", settings.ranks, settings.cpus, settings.gpus, *_sum(parts))
+
+
+def _sum(parts: Mapping[str, float]) -> tuple[float, str]:
+    return sum(parts.values()), " + ".join(f"{amount(size)} {what}" for what, size in parts.items())
+
+
+def _width(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:,.1f} M"
+
+
+def amount(size: float) -> str:
+    """Bytes for people: `3.2 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit in ("bytes", "KiB", "MiB") else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

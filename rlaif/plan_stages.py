@@ -1,0 +1,67 @@
+"""The stages of a run in their order, and how much each does."""
+
+from dataclasses import dataclass
+
+from rlaif.config import Config
+from rlaif.datasets.settings import PhantomDataSettings
+from rlaif.plan_counts import Counts
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its name in the run's ledger, and what it does."""
+
+    name: str
+    does: str
+
+
+def stages_of(config: Config, counts: Counts) -> tuple[Stage, ...]:
+    """Every stage in order; those of a round once, with the rounds in the name."""
+    stages = [Stage("studies", _studies(config, counts)), Stage("start", _start(config, counts))]
+    if counts.imaged:
+        stages.append(Stage("ingest", f"reads and encodes {counts.imaged:,} CTs once"))
+    stages.append(Stage("base", _base(config, counts)))
+    heldout = f"writes and scores {counts.heldout_reports:,} greedy reports"
+    stages.append(Stage("heldout/base", heldout))
+    if config.run.rounds:
+        last = config.run.rounds - 1
+        name = "round-000" if last == 0 else f"round-000 to round-{last:03d}"
+        dpo, align, n = config.learner.dpo, counts.cases["align"], config.sampler.n
+        steps = dpo.epochs * -(-align // dpo.batch)
+        stages += [
+            Stage(f"{name}: sample", f"writes {align:,} cases x {n} candidates = {counts.candidates:,}, each judged"),
+            Stage(f"{name}: pairs", f"{config.pairs.strategy} builds at most one pair a case"),
+            Stage(f"{name}: learn", f"DPO, at most {steps:,} steps of {dpo.batch} pairs"),
+            Stage(f"{name}: evaluate", heldout),
+        ]
+    stages.append(Stage("summary", "intervals, summary.json and report.html"))
+    return tuple(stages)
+
+
+def _studies(config: Config, counts: Counts) -> str:
+    total = sum(counts.studies.values())
+    if isinstance(config.data, PhantomDataSettings):
+        return f"draws {total:,} synthetic CTs with reports, where the cache has them not, and reads them"
+    return f"reads {total:,} studies from {config.data.path}"
+
+
+def _start(config: Config, counts: Counts) -> str:
+    policy = config.policy
+    if policy.path is not None:
+        return f"takes the policy of {policy.path}"
+    if policy.pretrained is not None:
+        return f"takes the pretrained model of {policy.pretrained.path or policy.pretrained.package}"
+    if policy.encoder_training is None:
+        return "makes a new policy"
+    training = policy.encoder_training
+    steps = training.epochs * -(-counts.cases["sft"] // training.batch)
+    return (
+        f"trains the vision encoder on what {counts.cases['sft']:,} reports name, {steps:,} steps of {training.batch}"
+    )
+
+
+def _base(config: Config, counts: Counts) -> str:
+    if config.policy.path is not None:
+        return "none: the policy is taken as it is"
+    sft, cases = config.learner.sft, counts.cases["sft"]
+    return f"fine-tunes on {cases:,} reports, {sft.epochs * -(-cases // sft.batch):,} steps of {sft.batch}"

@@ -1,0 +1,173 @@
+"""The dry plan: numbers that can be checked by hand, and nothing written."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from rlaif.config import Config, load_config
+from rlaif.datasets.study_table import DatasetError
+from rlaif.launch import CONFIGS, PROJECT
+from rlaif.models.settings import PolicyError, PolicySettings
+from rlaif.models.tiny import new_policy
+from rlaif.plan import plan, plan_of
+from rlaif.plan_needs import amount
+
+SIX = "study_id,path,patient_id,findings,impression,split"
+
+
+def config_of(root: Path, *overrides: str) -> Config:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = compose("config", [f"++run.root={root}/runs", f"++cache.root={root}/cache", *overrides])
+    values: Any = OmegaConf.to_container(composed, resolve=True)
+    return load_config(values, PROJECT)
+
+
+def needs(config: Config) -> dict[str, float]:
+    return {need.what: need.bytes for need in plan_of(config).disk}
+
+
+def test_the_smoke_plan_in_numbers(tmp_path: Path) -> None:
+    made = plan_of(config_of(tmp_path, "experiment=smoke", "sampler.n=6", "sampler.max_tokens=64"))
+    counts = made.counts
+    assert counts.cases == counts.studies == {"sft": 96, "align": 16, "heldout": 8}
+    assert (counts.imaged, counts.quarantined) == (120, 0)
+    # Two rounds of 16 x 6; three evaluations of 8, each also with another patient's features.
+    assert (counts.candidates, counts.judge_calls, counts.heldout_reports) == (96, 192, 16)
+    assert made.judge_cost_usd == 0.0
+    disk = {need.what: need.bytes for need in made.disk}
+    assert disk["phantom volumes (cache)"] == 120 * 32 * 48 * 48 * 2
+    assert disk["encoder features (cache)"] == 120 * 18 * 96 * 2
+    assert disk["candidates and judgements"] == 192 * (64 * 16 + 500)
+    assert (made.cpus, made.gpus) == (2.0, 0.0)
+    names = [stage.name for stage in made.stages]
+    assert names[:5] == ["studies", "start", "ingest", "base", "heldout/base"] and names[-1] == "summary"
+    assert "at most 2 steps of 8 pairs" in next(one.does for one in made.stages if one.name.endswith("learn"))
+    assert made.places["run folder"] == tmp_path / "runs" / "smoke"
+
+
+def test_policies_on_disk_and_in_memory(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "experiment=smoke", "run.rounds=1")
+    assert config.policy.language_model is not None and config.policy.encoder is not None
+    made = plan_of(config)
+    policy = new_policy(
+        PolicySettings(name="x", size="x", recipe="phantom", encoder=config.policy.encoder),
+        config.policy.language_model.model_copy(update={"vocabulary": 260}),
+        [],
+        seed=0,
+    )
+    # The plan counts on the whole vocabulary, of which so few texts would fill no more than 260.
+    hidden, vocabulary = config.policy.language_model.hidden, config.policy.language_model.vocabulary
+    trained = sum(one.numel() for one in policy.parameters()) + 2 * (vocabulary - 260) * hidden
+    [learner] = [role for role in made.roles if role.name == "learner"]
+    assert learner.count == 2 and f"policy of {trained / 1e6:.1f} M in float32" in learner.made_of
+    policies = needs(config)["policies"]
+    # Start, base twice, one checkpoint; each with its encoder of 0.3 M.
+    assert 4 * 4 * trained < policies < 4 * 4 * (trained + 400_000)
+    assert needs(config_of(tmp_path, "experiment=smoke", "run.rounds=9"))["policies"] == pytest.approx(policies * 6 / 4)
+
+
+def test_adapters_spare_the_learners_memory(tmp_path: Path) -> None:
+    def learner(*overrides: str) -> float:
+        roles = plan_of(config_of(tmp_path, "experiment=smoke", *overrides)).roles
+        return next(role.bytes for role in roles if role.name == "learner")
+
+    lora = "learner.lora={rank: 4, alpha: 8, dropout: 0.0, targets: all-linear}"
+    assert learner(lora) < learner()
+    assert learner("learner.zero_stage=0") - learner() == pytest.approx(8 * 1_052_000 / 2, rel=0.1)
+
+
+def folder_of(root: Path, rows: list[str]) -> Path:
+    root.mkdir()
+    (root / "a.nii.gz").touch()
+    (root / "studies.csv").write_text("\n".join([SIX, *rows]) + "\n")
+    return root
+
+
+def test_a_folder_is_counted_from_its_table(tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path / "ct",
+        [
+            "s1,a.nii.gz,p1,Clear lungs.,Normal.,sft",
+            "s2,a.nii.gz,p2,,,sft",
+            "s3,a.nii.gz,p3,,,align",
+            "s4,a.nii.gz,p4,Clear lungs.,Normal.,align",
+            "s5,a.nii.gz,p5,Clear lungs.,Normal.,heldout",
+            "s6,gone.nii.gz,p6,Clear lungs.,Normal.,heldout",
+        ],
+    )
+    counts = plan_of(config_of(tmp_path, "data=folder", f"data.path={folder}", "sampler.n=5", "run.rounds=3")).counts
+    assert counts.studies == {"sft": 2, "align": 2, "heldout": 1} and counts.quarantined == 1
+    assert counts.cases == {"sft": 1, "align": 2, "heldout": 1}
+    assert (counts.candidates, counts.judge_calls) == (10, 30)
+    # One patient: there is nobody else's image for a control.
+    assert counts.heldout_reports == 1
+
+
+def test_a_text_only_policy_needs_no_ingest(tmp_path: Path) -> None:
+    rows = ["uid,findings,impression", *(f"{number},Clear lungs.,Normal." for number in range(50))]
+    (tmp_path / "indiana_reports.csv").write_text("\n".join(rows) + "\n")
+    language = (
+        "++policy.language_model={hidden: 8, layers: 1, heads: 1, intermediate: 8, vocabulary: 300, positions: 512}"
+    )
+    made = plan_of(
+        config_of(
+            tmp_path,
+            "policy=rgro",
+            "data=openi",
+            f"data.path={tmp_path}",
+            "++policy.pretrained=null",
+            language,
+            "heldout.limit=3",
+        )
+    )
+    assert sum(made.counts.studies.values()) == 50 and made.counts.imaged == 0
+    assert made.counts.cases["heldout"] == made.counts.heldout_reports == 3
+    assert [role.name for role in made.roles] == ["sampler", "judge", "learner"]
+    assert "ingest" not in [stage.name for stage in made.stages]
+    assert "encoder features (cache)" not in {need.what for need in made.disk}
+
+
+def test_a_policy_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    assert config.policy.encoder is not None and config.policy.language_model is not None
+    settings = PolicySettings(name="mine", size="tiny", recipe="phantom", encoder=config.policy.encoder)
+    new_policy(settings, config.policy.language_model, ["Normal."], seed=0).save(tmp_path / "mine", None)
+    made = plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path / 'mine'}"))
+    assert made.counts.imaged == 2600
+    assert next(stage.does for stage in made.stages if stage.name == "base") == "none: the policy is taken as it is"
+    assert "base policies by content" not in made.places
+
+
+def test_what_the_run_would_refuse_the_plan_refuses(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="empty holds no studies"):
+        plan_of(config_of(tmp_path, "data=folder", f"data.path={tmp_path / 'empty'}"))
+    (tmp_path / "empty" / "studies.csv").write_text("study_id,file,patient_id,findings,impression\n")
+    with pytest.raises(DatasetError, match=r"studies\.csv lacks the column 'path'"):
+        plan_of(config_of(tmp_path, "data=folder", f"data.path={tmp_path / 'empty'}"))
+    (tmp_path / "policy.json").write_text('{"name": "x", "size": "x", "recipe": null, "encoder": null}')
+    with pytest.raises(PolicyError, match="has no language_model that can be read"):
+        plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path}"))
+
+
+def test_the_printed_plan_says_it_all_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan(config_of(tmp_path, "experiment=smoke", "sampler.n=6", "run.name=mine"))
+    shown = capsys.readouterr().out
+    assert "Plan of the run mine" in shown and "nothing is started or written" in shown
+    for words in ("16 cases x 6", "free", "judge calls", "CPUs each", "120 studies x 18 tokens x 96 values x 2 bytes"):
+        assert words in shown
+    assert f"{tmp_path}/runs/mine" in "".join(line.strip(" │") for line in shown.splitlines() if "run" in line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_for_people() -> None:
+    assert [amount(size) for size in (12, 2048, 3 * 2**20, 5.5 * 2**30, 2**41)] == [
+        "12 bytes",
+        "2 KiB",
+        "3 MiB",
+        "5.5 GiB",
+        "2.0 TiB",
+    ]
