@@ -4,6 +4,7 @@ Every shard is written whole under a temporary name first, so a torn one is neve
 stands in two shards (a kill while compacting) has the same features in both.
 """
 
+import fcntl
 import hashlib
 import os
 import uuid
@@ -25,12 +26,16 @@ class FeatureMissing(KeyError):
 
 
 def feature_key(study: Study, recipe: str, encoder_checksum: str) -> str:
-    """The key of a study's features: its volume's identity, the recipe, the encoder and the dtype."""
+    """The key of a study's features: its volume's identity, the recipe, the encoder and the dtype.
+
+    Files count by path, size and time; a series by all of its files. Raises OSError where the volume is not there.
+    """
     if study.volume is None:
         raise ValueError(f"study {study.study_id} has no volume: it has no features")
     path = Path(study.volume)
-    status = path.stat()
-    identity = f"{path}|{status.st_size}|{status.st_mtime_ns}|{recipe}|{encoder_checksum}|float16"
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    states = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
+    identity = f"{path}|{states}|{recipe}|{encoder_checksum}|float16"
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
@@ -49,7 +54,11 @@ class FeatureStore:
             del self._shards[gone]
         self._shard_of = {key: shard for key, shard in self._shard_of.items() if shard in names}
         for name in sorted(names - self._shards.keys()):
-            shard = safe_open(self.folder / name, framework="pt")
+            try:
+                shard = safe_open(self.folder / name, framework="pt")
+            except FileNotFoundError:
+                # Another run is compacting: what was in this shard now stands in a newer one.
+                return self._refresh()
             self._shards[name] = shard
             self._shard_of |= dict.fromkeys(shard.keys(), name)
 
@@ -82,7 +91,15 @@ class FeatureStore:
         return path
 
     def compact(self, shard_bytes: int) -> None:
-        """Merges small shards into shards of about the given size."""
+        """Merges small shards into shards of about the given size; nothing where another run is doing so."""
+        with (self.folder / ".compacting").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            self._compact(shard_bytes)
+
+    def _compact(self, shard_bytes: int) -> None:
         small = sorted(
             path for path in self.folder.glob("shard-*.safetensors") if path.stat().st_size < shard_bytes // 2
         )

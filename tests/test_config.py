@@ -1,0 +1,76 @@
+"""The typed configuration, and the words for what is wrong with one."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from rlaif.config import Config, ConfigurationError, load_config
+from rlaif.config_faults import known_keys, nearest, place_of
+from rlaif.launch import PROJECT
+
+
+class Small(BaseModel):
+    """A section."""
+
+    a: int
+
+
+class Large(BaseModel):
+    """A section of sections."""
+
+    small: Small | None
+    plain: list[str]
+
+
+def test_known_keys_see_through_optional_sections_and_choices() -> None:
+    assert known_keys(Large) == ["small", "small.a", "plain"]
+    keys = known_keys(Config)
+    assert len(keys) == len(set(keys))
+    for key in (
+        "data.sft",
+        "data.path",
+        "data.columns.study_id",
+        "data.columns.volume",
+        "data.split.align",
+        "policy.encoder.patch",
+        "policy.language_model.hidden",
+        "learner.lora.rank",
+        "learner.dpo.beta",
+    ):
+        assert key in keys
+
+
+def test_the_nearest_key_by_look_or_by_its_last_part() -> None:
+    keys = ["run.rounds", "run.root", "sampler.n", "learner.dpo.beta"]
+    assert nearest("run.roundz", keys) == "run.rounds"
+    assert nearest("beta", keys) == "learner.dpo.beta"
+    assert nearest("zzz", keys) is None
+
+
+@pytest.mark.parametrize(
+    ("location", "place"),
+    [
+        (("data", "ct_rate", "path"), "data.path"),
+        (("data", "ct_rate", "split", "sft", "int"), "data.split.sft"),
+        (("data", "ct_rate", "columns", "volume"), "data.columns.volume"),
+        (("run", "rounds"), "run.rounds"),
+        (("data", "ct_rate", "shape", 2), "data.shape.2"),
+        ((), ""),
+    ],
+)
+def test_places_are_keys_as_one_would_type_them(location: tuple[Any, ...], place: str) -> None:
+    values = {"run": {}, "data": {"name": "ct_rate", "split": {"sft": "x"}, "shape": [1, 2], "columns": {}}}
+    assert place_of(location, values) == place
+
+
+def test_every_fault_has_one_line() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_config({"run": {"name": "x", "spped": 1}, "judge": {"name": "gpt"}, "data": {"name": "moon"}}, PROJECT)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(set(lines))
+    assert "run.root is missing: set run.root=…" in lines
+    assert "unknown key run.spped; did you mean run.seed?" in lines
+    assert any(line.startswith("judge.name: Input should be 'rules'") for line in lines)
+    assert any(line.startswith("data: ") and "'moon'" in line and "'phantom'" in line for line in lines)
+    assert "policy is missing: set policy=…" in lines

@@ -1,0 +1,155 @@
+"""The feature store: keys that follow the content, shards that are whole or not there."""
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlaif.features import FeatureMissing, FeatureStore, feature_key
+from rlaif.records import Study
+
+
+def study(volume: Path | None) -> Study:
+    return Study("s1", "p1", "test", "align", volume=str(volume) if volume else None)
+
+
+def features(*keys: str) -> dict[str, Tensor]:
+    return {key: torch.full((3, 4), float(number)) for number, key in enumerate(keys)}
+
+
+def test_what_is_written_is_read_back_as_float16(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    written = {"a": torch.randn(3, 4), "b": torch.randn(3, 4)}
+    store.write(written)
+    assert store.keys() == {"a", "b"}
+    assert torch.equal(store.get("a"), written["a"].half())
+    assert torch.equal(store.batch(["b", "a", "b"]), torch.stack([written[key].half() for key in "bab"]))
+
+
+def test_shards_of_other_writers_are_seen(tmp_path: Path) -> None:
+    reader, writer = FeatureStore(tmp_path), FeatureStore(tmp_path)
+    assert reader.keys() == set()
+    writer.write(features("a"))
+    assert reader.get("a").shape == (3, 4)
+
+
+def test_a_missing_key_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(FeatureMissing) as caught:
+        FeatureStore(tmp_path).get("abc")
+    assert str(caught.value) == f"features abc are not in {tmp_path}: run the ingest again"
+
+
+def test_half_a_shard_is_never_read(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    path = store.write(features("a"))
+    (tmp_path / f".{path.name}.tmp").write_bytes(path.read_bytes()[:20])
+    assert FeatureStore(tmp_path).keys() == {"a"}
+
+
+def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    path = store.write(features("a"))
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_compaction_keeps_every_key_and_readers_do_not_notice(tmp_path: Path) -> None:
+    store, reader = FeatureStore(tmp_path), FeatureStore(tmp_path)
+    for number in range(7):
+        store.write({f"k{number}": torch.full((3, 4), float(number))})
+    assert len(reader.keys()) == 7
+    store.compact(shard_bytes=400)
+    shards = list(tmp_path.glob("shard-*.safetensors"))
+    assert 1 <= len(shards) < 7
+    for one in (store, reader, FeatureStore(tmp_path)):
+        assert one.keys() == {f"k{number}" for number in range(7)}
+        assert [float(one.get(f"k{number}")[0, 0]) for number in range(7)] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_compaction_leaves_large_shards_and_a_single_small_one_alone(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    large = store.write({"large": torch.zeros(64, 64)})
+    small = store.write(features("small"))
+    store.compact(shard_bytes=4096)
+    assert set(tmp_path.glob("shard-*")) == {large, small}
+
+
+def test_a_second_compaction_at_the_same_time_does_nothing(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    shards = {store.write(features(key)) for key in "abc"}
+    with (tmp_path / ".compacting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        store.compact(shard_bytes=2**20)
+    assert set(tmp_path.glob("shard-*")) == shards
+    store.compact(shard_bytes=2**20)
+    assert len(list(tmp_path.glob("shard-*"))) == 1
+
+
+def test_readers_and_writers_share_a_store_that_is_compacted(tmp_path: Path) -> None:
+    reader, stop = FeatureStore(tmp_path), threading.Event()
+    written: list[str] = []
+
+    def write_and_compact() -> None:
+        writer = FeatureStore(tmp_path)
+        for number in range(40):
+            writer.write({f"k{number}": torch.full((3, 4), float(number))})
+            written.append(f"k{number}")
+            if number % 4 == 3:
+                writer.compact(shard_bytes=2000)
+        stop.set()
+
+    thread = threading.Thread(target=write_and_compact)
+    thread.start()
+    while not stop.is_set():
+        known = len(written)
+        assert [float(reader.get(f"k{number}")[0, 0]) for number in range(known)] == list(range(known))
+        assert len(FeatureStore(tmp_path).keys()) >= known
+    thread.join()
+    assert reader.keys() == {f"k{number}" for number in range(40)}
+
+
+def test_a_kill_while_compacting_leaves_keys_twice_and_readable(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    store.write(features("a", "b"))
+    store.write(features("a", "b", "c"))
+    assert store.keys() == {"a", "b", "c"}
+    store.compact(shard_bytes=2**20)
+    assert len(list(tmp_path.glob("shard-*"))) == 1 and float(store.get("c")[0, 0]) == 2.0
+
+
+def test_the_key_follows_file_recipe_and_encoder(tmp_path: Path) -> None:
+    volume = tmp_path / "a.nii"
+    volume.write_bytes(b"one")
+    os.utime(volume, ns=(10**18, 10**18))
+    key = feature_key(study(volume), "recipe", "encoder")
+    assert key == feature_key(study(volume), "recipe", "encoder") and len(key) == 32
+    others = {feature_key(study(volume), "recipe-2", "encoder"), feature_key(study(volume), "recipe", "encoder-2")}
+    os.utime(volume, ns=(10**18 + 1, 10**18 + 1))
+    others.add(feature_key(study(volume), "recipe", "encoder"))
+    volume.write_bytes(b"other")
+    os.utime(volume, ns=(10**18, 10**18))
+    others.add(feature_key(study(volume), "recipe", "encoder"))
+    assert len(others) == 4 and key not in others
+
+
+def test_the_key_of_a_series_follows_its_slices(tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "1.dcm").write_bytes(b"one")
+    key = feature_key(study(series), "recipe", "encoder")
+    status = series.stat()
+    # The same folder time with other content: what a copy that keeps times gives.
+    (series / "1.dcm").write_bytes(b"three")
+    os.utime(series, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert feature_key(study(series), "recipe", "encoder") != key
+
+
+def test_a_study_without_a_volume_has_no_key(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="study s1 has no volume"):
+        feature_key(study(None), "recipe", "encoder")
+    with pytest.raises(FileNotFoundError):
+        feature_key(study(tmp_path / "gone.nii"), "recipe", "encoder")
