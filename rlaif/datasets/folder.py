@@ -53,8 +53,8 @@ def _table_rows(
 ) -> Iterator[Study | Quarantined]:
     """The table's rows as studies or quarantined ones; splits that rows prescribe are added to `given`."""
     named = [columns.study_id, columns.path, columns.patient_id, columns.findings, columns.impression]
-    # The split column may be absent, unless the settings name it.
-    named += [columns.split] if "split" in columns.model_fields_set else []
+    # The split column may be absent, unless the settings give it a name of its own.
+    named += [columns.split] if columns.split != FolderColumns().split else []
     for line, row in read_rows(table, [name for name in named if name is not None]):
         study_id, written = row[columns.study_id].strip(), row[columns.path].strip()
         quarantine_id = f"{table.name}#line-{line}"

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rlaif.datasets.registry import load
 from rlaif.datasets.settings import FolderSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+CONFIGS = Path(__file__).parents[2] / "configs"
 HEADER = "study_id,path,patient_id,findings,impression"
 
 
@@ -54,6 +56,13 @@ def test_columns_and_table_can_bear_other_names(tmp_path: Path) -> None:
         read(tmp_path, table="list.csv", columns={**columns, "split": "group"})
     with pytest.raises(DatasetError, match=r"other\.csv does not exist"):
         read(tmp_path, table="other.csv")
+
+
+def test_a_table_without_splits_is_read_with_the_settings_of_the_yaml_file(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    write_table(tmp_path, "s1,a.nii,ann,,")
+    columns = yaml.safe_load((CONFIGS / "data" / "folder.yaml").read_text())["columns"]
+    assert [study.study_id for study in read(tmp_path, columns=columns).studies] == ["s1"]
 
 
 def test_an_archive_stands_for_the_unpacked_folder_beside_it(tmp_path: Path) -> None:
