@@ -1,4 +1,7 @@
-"""The fleet: samplers, judges and learners of a run, each started when it is first needed."""
+"""The fleet: samplers, judges and learners of a run, each started when it is first needed.
+
+The engines are imported then, too: a job that goes on from what is done, or ends in an error, waits for none of them.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +11,6 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.judge import JudgeActor
-from actors.learner import LearnerActor, Step
-from actors.sampler import SamplerActor
 from rlaif.config import Config
 
 # A handle's methods are called through `.remote`, which its own types do not know.
@@ -24,6 +25,8 @@ class LearnerGroup:
     """The learners as one: every call goes to all ranks, the answers come from rank 0."""
 
     def __init__(self, config: Config, features: Path | None) -> None:
+        from actors.learner import LearnerActor
+
         settings = config.learner
         environment = {"OMP_NUM_THREADS": str(settings.threads)}
         if not settings.gpus:
@@ -41,7 +44,7 @@ class LearnerGroup:
         calls = [getattr(rank, method).remote(*arguments) for rank in self.ranks]
         return [answer(call, self.timeout_s, f"learner {number} in {method}") for number, call in enumerate(calls)]
 
-    def train(self, method: str, *arguments: Any) -> Iterator[Step]:
+    def train(self, method: str, *arguments: Any) -> Iterator[dict[str, float]]:
         """Runs `train_sft` or `train_dpo` on all ranks and yields rank 0's steps; ends when all have ended."""
         streams = [getattr(rank, method).remote(*arguments) for rank in self.ranks]
         yield from steps_of(streams[0], self.timeout_s, f"learner 0 in {method}")
@@ -93,6 +96,8 @@ class Fleet:
         return self._samplers
 
     def _start_samplers(self, policy: Path, version: int) -> None:
+        from actors.sampler import SamplerActor
+
         settings = self.config.sampler
         environment = {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

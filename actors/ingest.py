@@ -13,7 +13,8 @@ from rlaif.config import IngestSettings
 from rlaif.features import FeatureStore, feature_key
 from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
-from rlaif.volumes.recipes import RECIPES, apply
+from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.resampling import apply
 from rlaif.volumes.volume import VolumeError, check_hounsfield, read_volume
 
 Batch = dict[str, NDArray[Any]]

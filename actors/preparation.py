@@ -1,6 +1,7 @@
 """What comes before the first round: studies, the policy to start from, features, the base policy.
 
-Whatever depends on content alone is kept in the cache, so that another run takes it from there.
+Whatever depends on content alone is kept in the cache, so that another run takes it from there. What makes it is
+imported when it is not there: a job that goes on waits for none of the engines.
 """
 
 import hashlib
@@ -10,11 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from actors.encoder_training import train_encoder
-from actors.fleet import Fleet, steps_of
-from actors.ingest import ingest, read_studies
+from actors.fleet import Fleet
 from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.datasets import phantom, registry
@@ -22,9 +19,7 @@ from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.datasets.study_table import StudyTable
 from rlaif.files import checksum_of, private_folder, replacing_folder
 from rlaif.ledger import RunFolder
-from rlaif.models.pretrained import pretrained_policy
 from rlaif.models.settings import read_settings
-from rlaif.models.tiny import new_policy
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.reports.prompts import target_text
@@ -89,42 +84,14 @@ def start_policy(run: RunFolder, config: Config) -> Path:
     key = key_of("start", policy, config.run.seed, config.run.target, [(s.study_id, s.volume) for s in studies], texts)
     folder = private_folder(config.cache.root / "start") / key
     if not folder.is_dir():
+        from actors.start_policy import make_start_policy
+
         started = time.monotonic()
         with replacing_folder(folder) as temporary:
-            if policy.pretrained is not None:
-                pretrained_policy(policy.settings(), policy.pretrained.path, policy.pretrained.package).save(
-                    temporary, None
-                )
-            elif policy.language_model is not None:
-                encoder = _train_encoder(config, studies, temporary) if policy.encoder is not None else None
-                new = new_policy(policy.settings(), policy.language_model, texts, seed=config.run.seed)
-                new.save(temporary, encoder)
+            make_start_policy(config, studies, texts, temporary)
         if not run.done("start"):
             run.finish("start", seconds=time.monotonic() - started)
     return folder
-
-
-def _train_encoder(config: Config, studies: list[Study], folder: Path) -> Path:
-    policy, training = config.policy, config.policy.encoder_training
-    if policy.encoder is None or policy.recipe is None or training is None:
-        raise ConfigurationError("an image policy from nothing needs policy.recipe and policy.encoder_training")
-    reports = {study.study_id: study.findings for study in studies if study.findings and study.volume}
-    rows = [
-        {"study_id": study.study_id, "volume": str(study.volume), "feature_key": ""}
-        for study in studies
-        if study.study_id in reports
-    ]
-    volumes = read_studies(rows, policy.recipe, config.ingest).materialize()
-    target = folder / "encoder-training.safetensors"
-    threads = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    stream = train_encoder.options(num_cpus=1).remote(
-        volumes.iterator(), reports, policy.encoder, training, threads, config.run.seed, str(target)
-    )
-    progress: Progress | None = None
-    for step in steps_of(stream, config.ingest.timeout_s, "the encoder's training"):
-        progress = progress or Progress("vision encoder", int(step["of"]))
-        progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
-    return target
 
 
 def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
@@ -136,6 +103,8 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
     store = private_folder(config.cache.root / "features") / key_of(RECIPES[settings.recipe].checksum, encoder)
     if run.done("ingest"):
         return store
+    from actors.ingest import ingest
+
     studies = run.read("studies", Study)
     imaged = [study for study in studies if study.volume is not None]
     progress = Progress("ingest", len(imaged))

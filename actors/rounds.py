@@ -16,7 +16,7 @@ import ray
 from actors.fleet import ActorLost, Fleet, answer
 from actors.judge import ToJudge
 from actors.preparation import TooManyBad
-from actors.sampler import Request
+from actors.requests import Request
 from rlaif.config import Config
 from rlaif.ledger import RunFolder
 from rlaif.metrics.report_metrics import report_metrics
@@ -135,7 +135,8 @@ class _Flow:
         self, config: Config, fleet: Fleet, samplers: Sequence[Any], requests: Sequence[Request], round_: int
     ) -> None:
         self.timeout_s, self.judges, self.round = config.sampler.timeout_s, fleet.judges, round_
-        self._chunks = deque(requests[i : i + REQUESTS_A_CALL] for i in range(0, len(requests), REQUESTS_A_CALL))
+        chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(samplers)))))
+        self._chunks = deque(requests[i : i + chunk] for i in range(0, len(requests), chunk))
         self._streams: dict[Any, Any] = {}
         self._judging: dict[Any, int] = {}
         self._waiting: deque[list[ToJudge]] = deque()

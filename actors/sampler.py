@@ -15,25 +15,16 @@ import ray
 import torch
 from torch import Tensor
 
+from actors.requests import Request
 from actors.weights import Weights, checksum_of
 from rlaif.config import SamplerSettings
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy
-from rlaif.records import Candidate, Case
+from rlaif.records import Candidate
 
 
 class StaleWeights(RuntimeError):
     """The sampler's weights are not the ones that it was told to use."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to sample for one case: how many candidates, at which temperature, from whose features."""
-
-    case: Case
-    feature_key: str | None
-    n: int
-    temperature: float
 
 
 @dataclass

@@ -15,7 +15,8 @@ from rlaif.features import FeatureStore
 from rlaif.files import checksum_of
 from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
-from rlaif.volumes.recipes import RECIPES, apply
+from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.resampling import apply
 from rlaif.volumes.volume import read_volume
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -11,7 +11,8 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch.nn import functional
 
-from rlaif.volumes.recipes import RECIPES, Recipe, apply
+from rlaif.volumes.recipes import RECIPES, Recipe
+from rlaif.volumes.resampling import apply
 from rlaif.volumes.volume import Volume, VolumeError, read_volume
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
