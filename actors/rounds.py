@@ -54,9 +54,11 @@ def sample_and_judge(
     progress = Progress(f"{name} sample and judge", len(cases) * config.sampler.n)
     progress.skip(len(whole) * config.sampler.n - len(unjudged))
     journal = run.journal(f"{name}/judge")
+    # The judges start beside the samplers, whose start is waited for.
+    judges = fleet.judges if missing or unjudged else []
     samplers = fleet.samplers(policy, round_) if missing else []
     requests = [Request(case, case.feature_key, config.sampler.n, config.sampler.temperature) for case in missing]
-    flow = _Flow(config, fleet, samplers, requests, round_)
+    flow = _Flow(config, judges, samplers, requests, round_)
     fresh: list[Candidate] = []
 
     def judge_fresh() -> None:
@@ -132,9 +134,9 @@ class _Flow:
     """Candidates from the samplers and judgements from the judges, as they come; bounds what is in flight."""
 
     def __init__(
-        self, config: Config, fleet: Fleet, samplers: Sequence[Any], requests: Sequence[Request], round_: int
+        self, config: Config, judges: Sequence[Any], samplers: Sequence[Any], requests: Sequence[Request], round_: int
     ) -> None:
-        self.timeout_s, self.judges, self.round = config.sampler.timeout_s, fleet.judges, round_
+        self.timeout_s, self.judges, self.round = config.sampler.timeout_s, judges, round_
         chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(samplers)))))
         self._chunks = deque(requests[i : i + chunk] for i in range(0, len(requests), chunk))
         self._streams: dict[Any, Any] = {}
@@ -269,7 +271,7 @@ def evaluate(
     by_id = {case.case_id: case for case in cases}
     progress = Progress(f"held-out, {name}", len(requests))
     progress.skip(len(done))
-    flow = _Flow(config, fleet, fleet.samplers(policy, version) if left else [], left, version)
+    flow = _Flow(config, [], fleet.samplers(policy, version) if left else [], left, version)
     with run.writer(stage, HeldoutReport) as writer:
         for kind, candidates in flow.results():
             for candidate in candidates if kind == "candidates" else []:

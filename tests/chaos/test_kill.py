@@ -182,7 +182,7 @@ def test_a_run_killed_at_every_stage_boundary_ends_as_if_it_had_not_been(chain: 
     # The finished run says its table and touches nothing.
     job = chain.begin()
     chain.finish(job)
-    assert "rules_score" in job.output and job.output.rstrip().endswith(f"report: {chain.run / 'report.html'}")
+    assert "Rules score" in job.output and job.output.rstrip().endswith(f"report: {chain.run / 'report.html'}")
     chain.whole(rounds=1)
     assert chain.kept.rows["round-000/pairs"], "the run should have learnt from pairs"
 
