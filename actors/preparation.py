@@ -44,7 +44,7 @@ def prepare_studies(run: RunFolder, config: Config) -> None:
     table = _load(config)
     run.replace("studies", Study, table.studies)
     run.replace("quarantine", Quarantined, table.quarantined)
-    check_bad(config, len(table.quarantined), len(table.studies) + len(table.quarantined), "studies", table.quarantined)
+    check_bad(config, len(table.quarantined), table.readable + len(table.quarantined), "studies", table.quarantined)
     counts = {split: sum(study.split == split for study in table.studies) for split in ("sft", "align", "heldout")}
     run.finish("studies", seconds=time.monotonic() - started, **counts, quarantined=len(table.quarantined))
     print(f"studies: {counts}, {len(table.quarantined)} in quarantine", flush=True)
@@ -116,7 +116,7 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
     run.replace("features", Ingested, features)
     earlier = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
     run.replace("quarantine", Quarantined, [*earlier, *bad])
-    check_bad(config, len(bad) + len(earlier), len(studies) + len(earlier), "studies", [*bad, *earlier])
+    check_bad(config, len(bad), len(imaged), "studies", bad)
     run.finish("ingest", seconds=progress.seconds, encoded=len(features), quarantined=len(bad))
     return store
 

@@ -51,7 +51,7 @@ def read_studies(settings: CtRateSettings, source: str = "ct_rate") -> StudyTabl
                 quarantined.append(one)
     placed = _place(studies, settings)
     check_disjoint(placed)
-    return StudyTable(limited(placed, settings.limit, settings.seed), quarantined)
+    return StudyTable(limited(placed, settings.limit, settings.seed), quarantined, len(studies))
 
 
 def _find(root: Path, folder: str, names: tuple[str, ...]) -> Path | None:

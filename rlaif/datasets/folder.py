@@ -45,7 +45,7 @@ def read_studies(settings: FolderSettings) -> StudyTable:
     if not studies and not quarantined:
         raise DatasetError(f"{root} holds no studies: neither rows in {table.name} nor NIfTI files or DICOM series")
     divided = divide(studies.values(), settings.split, settings.seed, settings.limit, given)
-    return StudyTable(divided, quarantined)
+    return StudyTable(divided, quarantined, len(studies))
 
 
 def _table_rows(

@@ -49,7 +49,7 @@ def read_studies(settings: OpeniSettings) -> StudyTable:
         studies.append(
             Study(study_id, study_id, source="openi", split=UNDIVIDED, findings=findings, impression=impression)
         )
-    return StudyTable(divide(studies, settings.split, settings.seed, settings.limit), quarantined)
+    return StudyTable(divide(studies, settings.split, settings.seed, settings.limit), quarantined, len(studies))
 
 
 def without_redactions(text: str) -> str:

@@ -29,4 +29,4 @@ def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:
     split = SplitSettings(sft=settings.sft, align=settings.align, heldout=settings.heldout)
     table = ct_rate.read_studies(CtRateSettings(path=root, split=split, order="number"), source="phantom")
     labels = labels_of(root)
-    return StudyTable([replace(one, labels=labels[one.study_id]) for one in table.studies], table.quarantined)
+    return replace(table, studies=[replace(one, labels=labels[one.study_id]) for one in table.studies])

@@ -16,10 +16,14 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class StudyTable:
-    """The studies of a data set, and those left out with their reasons."""
+    """The studies of a data set, and those left out with their reasons.
+
+    `readable` counts the good studies before the settings' limits and numbers took their part.
+    """
 
     studies: list[Study]
     quarantined: list[Quarantined]
+    readable: int
 
 
 def within(root: Path, relative: str) -> Path:

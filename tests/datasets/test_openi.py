@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.datasets.openi import without_redactions
+from rlaif.datasets.openi import read_studies, without_redactions
 from rlaif.datasets.registry import load
-from rlaif.datasets.settings import OpeniSettings
+from rlaif.datasets.settings import OpeniSettings, SplitSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -100,3 +100,10 @@ def test_the_whole_collection_is_read() -> None:
     texts = " ".join(f"{study.findings} {study.impression}" for study in table.studies)
     assert "XXX" not in texts
     assert not re.search(r"\(\s*\)", texts)
+
+
+def test_readable_counts_studies_that_the_numbers_leave_out(tmp_path: Path) -> None:
+    rows = "".join(f"{number},Lungs are clear.,Normal chest.\n" for number in range(10)) + "10,,Normal chest.\n"
+    (tmp_path / "indiana_reports.csv").write_text("uid,findings,impression\n" + rows)
+    table = read_studies(OpeniSettings(path=tmp_path, split=SplitSettings(sft=2, align=1, heldout=1)))
+    assert (len(table.studies), table.readable, len(table.quarantined)) == (4, 10, 1)
