@@ -127,8 +127,9 @@ class Learner:
             return (result.loss * weights).sum(), {k: float((v * weights).sum()) for k, v in step.items()}
 
         lengths = [len(p) + max(map(len, a)) for p, a in zip(prompts, answers, strict=True)]
+        lr = dpo.lr * dpo.round_decay**round_
         seed = self.seed + 1000 * (round_ + 1)
-        yield from self._train(policy, lengths, loss_of, dpo.batch, dpo.epochs, dpo.lr, dpo.warmup, seed)
+        yield from self._train(policy, lengths, loss_of, dpo.batch, dpo.epochs, lr, dpo.warmup, seed)
         self._save(policy, Path(folder), Path(target))
 
     def weights(self, folder: str, version: int) -> Weights:

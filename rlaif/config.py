@@ -144,6 +144,8 @@ class SftSettings(Section):
 
 
 class DpoSettings(Section):
+    round_decay: float = Field(gt=0, le=1)
+    """Each round's learning rate is the last one's times this: later rounds correct, and should not swing."""
     beta: float = Field(gt=0)
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
