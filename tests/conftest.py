@@ -72,7 +72,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         head = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         address = folder / "ray_current_cluster"
-        wait_until(lambda: address.is_file() or head.poll() is not None, 120, "the Ray head")
+        wait_until(lambda: address.is_file() or head.poll() is not None, 300, "the Ray head")
         assert head.poll() is None, log.read_text()
         patch.setenv("RAY_ADDRESS", address.read_text().strip())
         yield Head(address.read_text().strip(), head.pid)
@@ -93,7 +93,7 @@ def end(process: subprocess.Popen[Any]) -> None:
         process.wait(timeout=40)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
     for one in psutil.wait_procs(below, timeout=5)[1]:
         one.kill()
 
