@@ -6,14 +6,12 @@ Each stage goes on from what the run folder holds, and ends with a mark in its l
 import math
 import shutil
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import ray
-
-from actors.fleet import ActorLost, Fleet, answer
+from actors.fleet import Fleet
+from actors.flow import Flow
 from actors.judge import ToJudge
 from actors.preparation import TooManyBad
 from actors.requests import Request
@@ -24,9 +22,6 @@ from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pair
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Dropped, HeldoutReport, Judgement, Pair
 
-# Requests of one call to a sampler, and such calls in its queue: the controller's work in flight.
-REQUESTS_A_CALL = 512
-CALLS_AHEAD = 2
 # Failures that say something of the case, not of the service.
 DATA_FAILURES = {"no_reference", "invalid_candidate", "abstained"}
 
@@ -58,7 +53,7 @@ def sample_and_judge(
     judges = fleet.judges if missing or unjudged else []
     samplers = fleet.samplers(policy, round_) if missing else []
     requests = [Request(case, case.feature_key, config.sampler.n, config.sampler.temperature) for case in missing]
-    flow = _Flow(config, judges, samplers, requests, round_)
+    flow = Flow(config, judges, samplers, requests, round_)
     fresh: list[Candidate] = []
 
     def judge_fresh() -> None:
@@ -128,64 +123,6 @@ def _check_failures(config: Config, failures: Counter[str], of: int) -> None:
             f"{bad} of {of} judgements failed ({dict(failures)}), more than "
             f"run.max_bad_fraction={config.run.max_bad_fraction}: see the judge's log, and start the command again"
         )
-
-
-class _Flow:
-    """Candidates from the samplers and judgements from the judges, as they come; bounds what is in flight."""
-
-    def __init__(
-        self, config: Config, judges: Sequence[Any], samplers: Sequence[Any], requests: Sequence[Request], round_: int
-    ) -> None:
-        self.timeout_s, self.judges, self.round = config.sampler.timeout_s, judges, round_
-        chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(samplers)))))
-        self._chunks = deque(requests[i : i + chunk] for i in range(0, len(requests), chunk))
-        self._streams: dict[Any, Any] = {}
-        self._judging: dict[Any, int] = {}
-        self._waiting: deque[list[ToJudge]] = deque()
-        for _ in range(CALLS_AHEAD):
-            for sampler in samplers:
-                self._ask(sampler)
-
-    def _ask(self, sampler: Any) -> None:
-        if self._chunks:
-            self._streams[sampler.sample.remote(self._chunks.popleft(), self.round)] = sampler
-
-    def judge(self, batch: list[ToJudge]) -> None:
-        """Sends a batch to the least busy judge, or keeps it until one is free."""
-        self._waiting.append(batch)
-        self._dispatch()
-
-    def _dispatch(self) -> None:
-        load = Counter(self._judging.values())
-        while self._waiting:
-            number = min(range(len(self.judges)), key=lambda judge: load[judge])
-            if load[number] >= CALLS_AHEAD:
-                return
-            self._judging[self.judges[number].judge.remote(self._waiting.popleft())] = number
-            load[number] += 1
-
-    def results(self) -> Any:
-        """Yields ("candidates", …), ("judgements", …) and, once every sampler has ended, ("sampled", [])."""
-        told = not self._streams
-        while self._streams or self._judging or self._waiting:
-            ready, _ = ray.wait([*self._judging, *self._streams], timeout=self.timeout_s, fetch_local=False)
-            if not ready:
-                raise ActorLost(f"neither sampler nor judge gave anything in {self.timeout_s:g} s")
-            one: Any = ready[0]
-            if one in self._judging:
-                del self._judging[one]
-                yield "judgements", answer(one, self.timeout_s, "judge")
-                self._dispatch()
-                continue
-            try:
-                reference = next(one)
-            except StopIteration:
-                self._ask(self._streams.pop(one))
-                if not self._streams and not told:
-                    told = True
-                    yield "sampled", []
-                continue
-            yield "candidates", answer(reference, self.timeout_s, "sampler")
 
 
 def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: int) -> None:
@@ -271,7 +208,7 @@ def evaluate(
     by_id = {case.case_id: case for case in cases}
     progress = Progress(f"held-out, {name}", len(requests))
     progress.skip(len(done))
-    flow = _Flow(config, [], fleet.samplers(policy, version) if left else [], left, version)
+    flow = Flow(config, [], fleet.samplers(policy, version) if left else [], left, version)
     with run.writer(stage, HeldoutReport) as writer:
         for kind, candidates in flow.results():
             for candidate in candidates if kind == "candidates" else []:

@@ -4,6 +4,8 @@ ray job submit -- python jobs/dpo_loop.py experiment=demo
 python jobs/dpo_loop.py experiment=smoke run.rounds=1
 """
 
+from pathlib import Path
+
 from rich.console import Console
 
 from actors.cluster import joined
@@ -12,6 +14,7 @@ from actors.preparation import base_policy, ingest_studies, prepare_studies, sta
 from actors.rounds import evaluate, learn, make_pairs, round_name, sample_and_judge
 from rlaif.cases import cases_of
 from rlaif.config import Config
+from rlaif.files import checksum_of
 from rlaif.launch import launch
 from rlaif.ledger import RunFolder
 from rlaif.metrics.page import write_page
@@ -39,6 +42,7 @@ def align(run: RunFolder, config: Config) -> None:
     features = ingest_studies(run, config, start)
     fleet = Fleet(config, features)
     base = policy = base_policy(run, config, start, fleet)
+    write_provenance(run, config, base)
     text_only = read_settings(base).recipe is None
     cases = cases_of(run.path, "align", config.run.target, from_findings=text_only)
     heldout = cases_of(run.path, "heldout", config.run.target, from_findings=text_only)[: config.heldout.limit]
@@ -58,10 +62,14 @@ def align(run: RunFolder, config: Config) -> None:
         "pairs": config.pairs.strategy,
         "seed": config.run.seed,
     }
-    run.write_json("provenance.json", provenance({"run": config.run.seed}))
     run.write_json("summary.json", summarise(run, head, config.run.rounds, resamples=config.heldout.resamples))
     write_page(run.path)
     run.finish("summary", rounds=config.run.rounds)
+
+
+def write_provenance(run: RunFolder, config: Config, base: Path) -> None:
+    data, weights = {"studies": checksum_of(run.path / "studies")}, {"base": checksum_of(base)}
+    run.write_json("provenance.json", provenance({"run": config.run.seed}, data, weights))
 
 
 def show(run: RunFolder) -> None:

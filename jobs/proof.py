@@ -1,7 +1,7 @@
 """Is the gain real? Runs the demo with several seeds and pools its held-out cases; overrides go to every run.
 
-    python jobs/proof.py
-    python jobs/proof.py run.rounds=3
+python jobs/proof.py
+python jobs/proof.py run.rounds=3
 """
 
 import json

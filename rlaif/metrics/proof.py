@@ -71,12 +71,16 @@ CLAIMS = (
         _gain("rules_score"),
         lambda interval, means, seeds: interval.low > 0 and all(mean > 0 for mean in means),
     ),
-    Claim("finding_f1 does not fall: lower bound above -0.02", _gain("finding_f1"), lambda i, means, seeds: i.low > -0.02),
+    Claim(
+        "finding_f1 does not fall: lower bound above -0.02", _gain("finding_f1"), lambda i, means, seeds: i.low > -0.02
+    ),
     Claim(
         "report_words changes by at most 15 %",
         _gain("report_words"),
         lambda interval, means, seeds: abs(interval.mean) <= 0.15 * _words_before(seeds),
     ),
-    Claim("base reads the image: blind finding_f1 falls", _blind("base"), lambda i, means, seeds: i.high < 0),
-    Claim("last policy reads the image: blind finding_f1 falls", _blind("last"), lambda i, means, seeds: i.high < 0),
+    Claim("base reads the image: blind finding_f1 falls", _blind("base"), lambda interval, *_: interval.high < 0),
+    Claim(
+        "last policy reads the image: blind finding_f1 falls", _blind("last"), lambda interval, *_: interval.high < 0
+    ),
 )
