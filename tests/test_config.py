@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from pydantic import BaseModel
 
 from rlaif.config import Config, ConfigurationError, load_config
 from rlaif.config_faults import known_keys, nearest, place_of
-from rlaif.launch import PROJECT
+from rlaif.launch import CONFIGS, PROJECT
 
 
 class Small(BaseModel):
@@ -74,3 +75,12 @@ def test_every_fault_has_one_line() -> None:
     assert any(line.startswith("judge.name: Input should be 'rules'") for line in lines)
     assert any(line.startswith("data: ") and "'moon'" in line and "'phantom'" in line for line in lines)
     assert "policy is missing: set policy=…" in lines
+
+
+def test_a_policy_sets_what_it_needs_of_the_learner_and_the_sampler() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = compose("config", ["policy=rgro", "data=openi", "data.path=reports"])
+    assert composed.learner.lora.rank == 16
+    assert composed.learner.sft.batch == 8
+    assert composed.sampler.max_tokens == 64
+    assert composed.run.target == "impression"
