@@ -71,7 +71,7 @@ def demands(config: Config) -> dict[str, tuple[float, float]]:
 
 
 def check_fits(config: Config, cluster: dict[str, float]) -> None:
-    """Raises ConfigurationError where the roles' sum exceeds the cluster's CPUs or GPUs."""
+    """Raises ConfigurationError where the roles' sum, or the ingest, needs more than the cluster's CPUs or GPUs."""
     for number, kind in enumerate(("CPU", "GPU")):
         needs = {role: demand[number] for role, demand in demands(config).items()}
         if sum(needs.values()) > cluster.get(kind, 0.0) + 1e-6:
@@ -81,3 +81,10 @@ def check_fits(config: Config, cluster: dict[str, float]) -> None:
                 f"the roles need {sum(needs.values()):g} {kind}s ({parts}), the cluster has {has:g}: "
                 f"lower sampler.{kind.lower()}s, judge.{kind.lower()}s or learner.{kind.lower()}s, or add nodes"
             )
+    ingest = config.ingest
+    reading, cpus = ingest.cpus * (ingest.encoders + 1), cluster.get("CPU", 0.0)
+    if reading > cpus + 1e-6:
+        raise ConfigurationError(
+            f"the ingest needs {reading:g} CPUs, {ingest.cpus:g} for each of {ingest.encoders} encoders and a reader, "
+            f"the cluster has {cpus:g}: lower ingest.encoders or ingest.cpus"
+        )

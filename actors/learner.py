@@ -76,6 +76,9 @@ class Learner:
         lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
         yield from self._train(policy, lengths, loss_of, sft.batch, sft.epochs, sft.lr, sft.warmup, self.seed)
         self._save(policy, Path(folder), Path(target))
+        # They are merged into the base: a round that copies the base must not put them onto it once more.
+        if self.rank == 0:
+            (Path(target) / "adapters.safetensors").unlink(missing_ok=True)
 
     def logprob_gap(self, folder: str, run: str, round_: int) -> dict[str, float]:
         """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates."""

@@ -46,6 +46,8 @@ def prepare_studies(run: RunFolder, config: Config) -> None:
     run.replace("quarantine", Quarantined, table.quarantined)
     check_bad(config, len(table.quarantined), table.readable + len(table.quarantined), "studies", table.quarantined)
     counts = {split: sum(study.split == split for study in table.studies) for split in ("sft", "align", "heldout")}
+    if config.run.rounds and not counts["align"]:
+        raise ConfigurationError("no study is in the split align, so there is nothing to align on: see data.split")
     run.finish("studies", seconds=time.monotonic() - started, **counts, quarantined=len(table.quarantined))
     print(f"studies: {counts}, {len(table.quarantined)} in quarantine", flush=True)
 
@@ -140,6 +142,7 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
         learner.ranks,
         learner.micro_batch,
         learner.dtype,
+        learner.max_grad_norm,
         config.run.seed,
         [(case.case_id, case.prompt, case.target, case.feature_key) for case in cases],
     )

@@ -85,6 +85,7 @@ def sample_and_judge(
         run.arrow(f"{name}/judgements", Judgement, ["failure"]).column("failure").drop_null().to_pylist()
     )
     _check_failures(config, failures, judgements)
+    _check_prompts(run, config, name)
     run.finish(
         f"{name}/sample",
         seconds=time.monotonic() - started,
@@ -122,6 +123,15 @@ def _check_failures(config: Config, failures: Counter[str], of: int) -> None:
         raise TooManyBad(
             f"{bad} of {of} judgements failed ({dict(failures)}), more than "
             f"run.max_bad_fraction={config.run.max_bad_fraction}: see the judge's log, and start the command again"
+        )
+
+
+def _check_prompts(run: RunFolder, config: Config, name: str) -> None:
+    reasons = run.arrow(f"{name}/candidates", Candidate, ["finish_reason"]).column(0).unique().to_pylist()
+    if reasons == ["prompt_too_long"]:
+        raise RoundFailed(
+            f"{name}: no prompt leaves room for sampler.max_tokens={config.sampler.max_tokens} within "
+            f"sampler.max_length={config.sampler.max_length}: raise the one or lower the other"
         )
 
 

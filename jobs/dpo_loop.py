@@ -68,6 +68,8 @@ def align(run: RunFolder, config: Config) -> None:
 
 
 def write_provenance(run: RunFolder, config: Config, base: Path) -> None:
+    if (run.path / "provenance.json").exists():
+        return
     data, weights = {"studies": checksum_of(run.path / "studies")}, {"base": checksum_of(base)}
     run.write_json("provenance.json", provenance({"run": config.run.seed}, data, weights))
 

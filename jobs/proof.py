@@ -41,7 +41,7 @@ def main() -> None:
 def run(number: int) -> Seed:
     """Runs the demo with one seed to its end, and reads what came of it."""
     name = f"proof-{number}"
-    overrides = ["experiment=demo", f"run.seed={number}", f"run.name={name}", *sys.argv[1:]]
+    overrides = ["experiment=demo", *sys.argv[1:], f"run.seed={number}", f"run.name={name}", "run.dry=false"]
     print(f"=== seed {number}: {' '.join(overrides)}", flush=True)
     finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / "dpo_loop.py"), *overrides], check=False)
     if finished.returncode:

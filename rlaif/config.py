@@ -63,7 +63,7 @@ class PretrainedModel(Section):
 
 class PolicyChoice(Section):
     name: str
-    size: str
+    size: Literal["tiny", "135m", "folder"]
     recipe: str | None
     path: str | None = None
     """A policy folder to start from, as it is (policy=folder)."""
@@ -103,19 +103,17 @@ class PolicyChoice(Section):
 class JudgeSettings(Section):
     name: Literal["rules"]
     actors: int = Field(ge=1)
-    cpus: float
+    cpus: float = Field(ge=0)
     batch: int = Field(ge=1)
     """Candidates in one call."""
     threshold: float
     """The score from which a candidate counts as good, on the judge's own scale."""
-    allowed_hosts: list[str]
-    """The only addresses that a judge may reach."""
 
 
 class SamplerSettings(Section):
     actors: int = Field(ge=1)
-    cpus: float
-    gpus: float
+    cpus: float = Field(ge=0)
+    gpus: float = Field(ge=0)
     threads: int = Field(ge=1)
     n: int = Field(ge=2)
     temperature: float = Field(gt=0)
@@ -131,7 +129,7 @@ class SamplerSettings(Section):
     """Share of a GPU's memory for the engine."""
     kv_cache_gib: int
     """GiB for the engine's cache on a CPU."""
-    timeout_s: float
+    timeout_s: float = Field(gt=0)
     """Longest wait for the next report."""
 
 
@@ -155,8 +153,8 @@ class DpoSettings(Section):
 
 class LearnerSettings(Section):
     ranks: int = Field(ge=1)
-    cpus: float
-    gpus: float
+    cpus: float = Field(ge=0)
+    gpus: float = Field(ge=0)
     threads: int = Field(ge=1)
     zero_stage: Literal[0, 1, 2, 3]
     dtype: Literal["float32", "bfloat16"]
@@ -165,29 +163,29 @@ class LearnerSettings(Section):
     lora: LoraSettings | None
     train_connector: bool
     """Whether DPO trains the connector too (3D-CT-GPT++ freezes it)."""
-    max_grad_norm: float
+    max_grad_norm: float = Field(gt=0)
     sft: SftSettings
     dpo: DpoSettings
-    max_logprob_gap: float
+    max_logprob_gap: float = Field(gt=0, allow_inf_nan=False)
     """The round fails where sampler and learner differ by more on average."""
-    gap_candidates: int
+    gap_candidates: int = Field(ge=1)
     """Candidates of a round on which the two are compared."""
-    timeout_s: float
+    timeout_s: float = Field(gt=0)
     """Longest wait for one stage of a rank."""
 
 
 class IngestSettings(Section):
-    cpus: float
+    cpus: float = Field(ge=0)
     encoders: int = Field(ge=1)
     batch: int = Field(ge=1)
     shard_mib: int = Field(ge=1)
-    timeout_s: float
+    timeout_s: float = Field(gt=0)
 
 
 class HeldoutSettings(Section):
-    limit: int | None
+    limit: int | None = Field(ge=1)
     """At most so many held-out cases."""
-    resamples: int
+    resamples: int = Field(ge=100)
     """Bootstrap resamples of an interval."""
 
 

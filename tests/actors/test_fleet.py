@@ -35,6 +35,8 @@ def test_roles_that_do_not_fit_are_refused_with_their_sum(small: Any) -> None:
     )
     with pytest.raises(ConfigurationError, match=r"the roles need 3 GPUs \(sampler 1 \+ learner 2\)"):
         check_fits(small.config("sampler.gpus=1", "learner.gpus=1"), {"CPU": 8.0, "GPU": 1.0})
+    with pytest.raises(ConfigurationError, match=r"the ingest needs 9 CPUs, 3 for each of 2 encoders and a reader"):
+        check_fits(small.config("ingest.encoders=2", "ingest.cpus=3"), {"CPU": 8.0})
 
 
 def test_a_sampler_killed_at_its_start_is_named(cluster: None, small: Any) -> None:
@@ -114,3 +116,17 @@ def test_a_round_without_pairs_keeps_its_policy_and_wrong_weights_fail_it(
         assert all((checkpoint / name).read_bytes() == (small.first / name).read_bytes() for name in names)
         assert run.facts("round-000/learn")["steps"] == 0
         assert run.facts("round-000/learn")["logprob_gap"]["mean"] < 1e-4
+
+
+def test_a_round_in_which_no_prompt_fits_says_what_to_change(fleet: Fleet, small: Any, tmp_path: Path) -> None:
+    config = small.config("sampler.max_length=50")
+    sampler = fleet.samplers(small.first, 0)[0]
+    before = ray.get(sampler.__ray_call__.remote(lambda actor: actor.settings), timeout=60)
+    ray.get(sampler.__ray_call__.remote(lambda actor: setattr(actor, "settings", config.sampler)), timeout=60)
+    try:
+        with RunFolder.open(tmp_path, "run", config.plain()) as run:
+            with pytest.raises(RoundFailed, match=r"no prompt leaves room for sampler\.max_tokens=40 within sampler"):
+                sample_and_judge(run, config, fleet, cases(2), small.first, 0)
+            assert not run.done("round-000/sample")
+    finally:
+        ray.get(sampler.__ray_call__.remote(lambda actor: setattr(actor, "settings", before)), timeout=60)
