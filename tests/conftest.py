@@ -28,6 +28,11 @@ TEXTS = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of actors come last: the fleet that they share holds the head's CPUs, which jobs need for their own."""
+    items.sort(key=lambda item: "actors" in item.path.parts)
+
+
 def pytest_configure() -> None:
     # Ray reads the token when it is imported: it must be there before the first test module is.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
