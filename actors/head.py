@@ -25,7 +25,7 @@ import psutil
 from actors.head_token import write_token
 from actors.quiet import QUIET
 
-START_S = 120.0
+START_S = 300.0
 END_S = 15.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -47,7 +47,7 @@ def local_head(project: Path) -> Iterator[Head]:
     """Starts a head from the project's folder, where its jobs will run; ends it, and only it, with the context.
 
     What this process starts itself within the context ends with it too. Raises HeadError where the head
-    takes no jobs within two minutes.
+    takes no jobs within five minutes.
     """
     folder = private_folder()
     token = folder / "token"
