@@ -25,8 +25,11 @@ import psutil
 from actors.head_token import write_token
 from actors.quiet import QUIET
 
-START_S = 300.0
+TRIES = 3
+START_S = 120.0
 END_S = 15.0
+TERMINATE, KILL = psutil.Process.terminate, psutil.Process.kill
+OF_ANOTHER_HEAD = {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_TMPDIR"}
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -46,44 +49,56 @@ class Head:
 def local_head(project: Path) -> Iterator[Head]:
     """Starts a head from the project's folder, where its jobs will run; ends it, and only it, with the context.
 
-    What this process starts itself within the context ends with it too. Raises HeadError where the head
-    takes no jobs within five minutes.
+    What this process starts itself within the context ends with it too. Raises HeadError where the head does
+    not come up: Ray gives itself 30 seconds, which a busy machine may need three times.
     """
     folder = private_folder()
     token = folder / "token"
     write_token(token)
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        **{name: value for name, value in os.environ.items() if name not in OF_ANOTHER_HEAD},
         **QUIET,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
-    dashboard, client, agent = free_ports(3)
     # Whatever a head's processes leave behind becomes a child of this process, so that all of them are known.
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     not_ours = set(psutil.Process().children(recursive=True))
-    log = folder / "start.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            _start_command(folder / "ray", dashboard, client, agent),
-            cwd=project,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is for the caller, who then ends the head in order.
-            start_new_session=True,
-            # A caller that is killed takes the head along.
-            preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
-        )
-    head = Head(f"http://127.0.0.1:{dashboard}", environment)
     try:
-        _wait_for(head, token, process, log)
-        yield head
+        yield _start(project, folder, environment, not_ours)
     finally:
-        _end(process, not_ours)
+        _end(not_ours)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(project: Path, folder: Path, environment: dict[str, str], not_ours: set[psutil.Process]) -> Head:
+    for left in reversed(range(TRIES)):
+        dashboard, client, agent = free_ports(3)
+        head = Head(f"http://127.0.0.1:{dashboard}", environment)
+        log = folder / "start.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                _start_command(folder / "ray", dashboard, client, agent),
+                cwd=project,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for the caller, who then ends the head in order.
+                start_new_session=True,
+                # A caller that is killed takes the head along.
+                preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+            )
+        try:
+            _wait_for(head, folder, process, log)
+        except HeadError:
+            if not left:
+                raise
+            _end(not_ours)
+        else:
+            break
+    return head
 
 
 def free_ports(count: int) -> list[int]:
@@ -129,12 +144,13 @@ def private_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="rlaif-ray-", dir=place if len(place) <= 20 else "/tmp"))
 
 
-def _wait_for(head: Head, token: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(head: Head, folder: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     """Returns once jobs can be submitted."""
-    request = Request(f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {token.read_text()}"})
+    token = (folder / "token").read_text()
+    request = Request(f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     opener = build_opener(ProxyHandler({}))
     # A job's supervisor finds its own head among others by this note.
-    note = log.parent / "ray" / "ray_current_cluster"
+    note = folder / "ray" / "ray_current_cluster"
     until = time.monotonic() + START_S
     reason = "no answer"
     while time.monotonic() < until:
@@ -155,16 +171,14 @@ def _last_words(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
 
 
-def _end(process: subprocess.Popen[bytes], not_ours: set[psutil.Process]) -> None:
+def _end(not_ours: set[psutil.Process]) -> None:
     """Ends the head in order, then whatever is left of what it started."""
     # A second Ctrl-C must not leave half of it running.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_S)
-        for end in (psutil.Process.terminate, psutil.Process.kill):
-            left = [one for one in psutil.Process().children(recursive=True) if one not in not_ours]
+        # The head's first process ends the others in order.
+        for end, below in ((TERMINATE, False), (TERMINATE, True), (KILL, True)):
+            left = [one for one in psutil.Process().children(recursive=below) if one not in not_ours]
             for one in left:
                 with suppress(psutil.NoSuchProcess):
                     end(one)
