@@ -17,7 +17,7 @@ demo: setup ## The whole loop on the built-in data; make demo ARGS="run.rounds=3
 	@$(BIN)/python jobs/submit.py jobs/dpo_loop.py experiment=demo $(ARGS)
 
 smoke: setup ## The same loop as small as it can be, in at most 90 seconds
-	@$(BIN)/python jobs/submit.py jobs/dpo_loop.py experiment=smoke $(ARGS)
+	@$(BIN)/python jobs/dpo_loop.py experiment=smoke $(ARGS)
 
 lint: setup ## Style and types
 	$(BIN)/ruff check .
