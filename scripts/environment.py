@@ -73,7 +73,7 @@ def has_ensurepip() -> bool:
 def packages(pinned: str) -> dict[str, str]:
     """Names and versions of a pinned list."""
     lines = (line.partition("#")[0].strip() for line in pinned.splitlines())
-    return dict(line.split("==", 1) for line in lines if line)  # type: ignore[misc]
+    return dict(line.split("==", 1) for line in lines if line)
 
 
 def install_torch(pin: str) -> None:
