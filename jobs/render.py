@@ -27,7 +27,7 @@ def main() -> None:
 
 def render(data: Path, study_id: str, out: Path) -> Path:
     """Render one study; its findings are marked where the folder holds the built-in data with its truth."""
-    studies = read_studies(CtRateSettings(path=data)).studies
+    studies = read_studies(CtRateSettings(path=str(data))).studies
     study = next((study for study in studies if study.study_id == study_id), None)
     if study is None or study.volume is None:
         example = studies[0].study_id if studies else "none"

@@ -12,6 +12,7 @@ from rlaif.config_faults import explain, place_of
 from rlaif.datasets.settings import DataSettings, OpeniSettings, PhantomDataSettings
 from rlaif.models.settings import CTViTSettings, LanguageModelSettings, LoraSettings, PolicySettings, read_settings
 from rlaif.preferences.settings import PairSettings
+from rlaif.storage import is_remote
 from rlaif.volumes.recipes import RECIPES
 
 
@@ -260,10 +261,12 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
 def _placed_data(config: Config) -> Any:
     if isinstance(config.data, PhantomDataSettings):
         return config.data
-    path = config.data.path.expanduser().absolute()
+    if is_remote(config.data.path):
+        return config.data
+    path = Path(config.data.path).expanduser().absolute()
     if not path.exists():
         raise ConfigurationError(f"data.path: {path} does not exist; name the folder that holds the data set")
-    return config.data.model_copy(update={"path": path})
+    return config.data.model_copy(update={"path": str(path)})
 
 
 def _placed_policy(policy: PolicyChoice) -> PolicyChoice:

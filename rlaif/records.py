@@ -34,9 +34,11 @@ Failure = Literal[
 class Study:
     """One CT examination with its report, or a report alone for text-only policies.
 
-    `volume` is a path (a NIfTI or NRRD file, or the folder of a DICOM series), `regions` maps a
-    region's name to its mask path. `labels` are the findings known to be present, written as
-    `name` or `name/side`; None where nobody labelled the study.
+    `volume` is where it lies: a path or an `s3://` address of a file (NIfTI, NRRD, MHA) or of the folder of a DICOM
+    series, with `#SeriesInstanceUID` behind it where the folder holds several. `rescale` (slope, intercept to HU) and
+    `spacing_mm` (z, y, x) are what the data set's tables say where its files do not. `regions` maps a region's name to
+    its masks, each a file, or `file#1,2` for these labels of a label map; `region_reports` to its sentences. `labels`
+    are the findings known to be present, written as `name` or `name/side`; None where nobody labelled the study.
     """
 
     study_id: str
@@ -46,8 +48,11 @@ class Study:
     volume: str | None = None
     findings: str | None = None
     impression: str | None = None
-    regions: dict[str, str] | None = None
+    regions: dict[str, tuple[str, ...]] | None = None
     labels: tuple[str, ...] | None = None
+    region_reports: dict[str, str] | None = None
+    rescale: tuple[float, float] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -232,8 +237,8 @@ def records_of(record: type[Record], table: pa.Table) -> list[Record]:
         if value is None:
             return None
         text = str(hints[name])
-        if "tuple[" in text:
-            return tuple(value)
-        return dict(value) if "dict[" in text else value
+        if "dict[" in text:
+            return {key: tuple(one) if isinstance(one, list) else one for key, one in value}
+        return tuple(value) if "tuple[" in text else value
 
     return [record(**{name: restore(name, value) for name, value in row.items()}) for row in table.to_pylist()]

@@ -25,7 +25,18 @@ from rlaif.records import (
 )
 
 STUDY = Study(
-    "s1", "p1", "test", "align", "a.nii", "Clear — no «effusion».", None, {"lung": "m.nii"}, ("nodule", "effusion/left")
+    "s1",
+    "p1",
+    "test",
+    "align",
+    "a.nii",
+    "Clear — no «effusion».",
+    None,
+    {"lung": ("m.nii", "t.nii#1,2")},
+    ("nodule", "effusion/left"),
+    {"lung": "Clear."},
+    (1.0, -1024.0),
+    (1.5, 0.7, 0.7),
 )
 CANDIDATE = Candidate(
     "c1.0.0", "c1", "s1", 0, 0, 1, "Describe.", "Clear.\nNo effusion.", (5, 70_000, 2), (-0.25, -1.5, -1e-7), "stop",

@@ -1,63 +1,64 @@
 """The adapter for a folder of CTs of one's own, with or without a table of reports."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import groupby
+from pathlib import PurePosixPath
 
+from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import FolderColumns, FolderSettings
 from rlaif.datasets.splits import SPLITS, UNDIVIDED, divide
-from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, check_id, data_folder, within
+from rlaif.datasets.study_table import (
+    READ_STAGE,
+    DatasetError,
+    StudyTable,
+    check_id,
+    gather,
+    is_volume,
+    stem_of,
+    unlisted,
+)
 from rlaif.records import Quarantined, Split, Study
-from rlaif.volumes.dicom import is_dicom_file
 
 DEFAULT_TABLE = "studies.csv"
-_NIFTI = (".nii", ".nii.gz")
 _ARCHIVES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tgz", ".tar", ".zip")
 
 
 def read_studies(settings: FolderSettings) -> StudyTable:
-    """Read the studies of a folder of NIfTI files and DICOM series.
+    """Read the studies of a folder of NIfTI, NRRD and MHA files and DICOM series.
 
-    With a table, each row is a study: its path is relative to the folder, its split may be given in
-    a column, and where it names an archive, the unpacked folder of the same stem is taken. Without
-    one, every NIfTI file and every folder with DICOM slices below is a study without report, and a
-    patient of its own. Rows that cannot be used are quarantined. Raises DatasetError for an absent
-    or empty folder, a table without the needed columns, and a patient in two splits.
+    With a table, each row is a study: its path is relative to the folder (with `#SeriesInstanceUID` behind it to take
+    one of several series), its split may be given in a column, and where it names an archive, the unpacked folder of
+    the same stem is taken. Without one, every file and every folder with DICOM slices below is a study without
+    report, and a patient of its own. Rows that cannot be used are quarantined. Raises DatasetError for an absent or
+    empty folder, a table without the needed columns, and a patient in two splits.
     """
-    root = data_folder(settings.path)
-    table = within(root, settings.table or DEFAULT_TABLE)
+    folder = DataFolder(settings.path)
+    table = settings.table or DEFAULT_TABLE
     given: dict[str, Split] = {}
-    if settings.table is not None or table.is_file():
-        rows = _table_rows(root, table, settings.columns, given)
+    if settings.table is not None or folder.is_file(table):
+        studies, quarantined = gather(_table_rows(folder, table, settings, given))
     else:
-        rows = _found_below(root)
-    studies: dict[str, Study] = {}
-    quarantined: list[Quarantined] = []
-    for one in rows:
-        if isinstance(one, Quarantined):
-            quarantined.append(one)
-        elif one.study_id in studies:
-            reason = f"the study id is taken by {studies[one.study_id].volume}; give each study an id of its own"
-            quarantined.append(Quarantined(f"{one.study_id}#repeated", str(one.volume), READ_STAGE, reason))
-        else:
-            studies[one.study_id] = one
+        studies, quarantined = gather(_found_below(folder))
     if not studies and not quarantined:
-        raise DatasetError(f"{root} holds no studies: neither rows in {table.name} nor NIfTI files or DICOM series")
-    divided = divide(studies.values(), settings.split, settings.seed, settings.limit, given)
+        raise DatasetError(f"{folder} holds no studies: neither rows in {table} nor volumes or DICOM series")
+    divided = divide(studies, settings.split, settings.seed, settings.limit, given)
     return StudyTable(divided, quarantined, len(studies))
 
 
 def _table_rows(
-    root: Path, table: Path, columns: FolderColumns, given: dict[str, Split]
+    folder: DataFolder, table: str, settings: FolderSettings, given: dict[str, Split]
 ) -> Iterator[Study | Quarantined]:
     """The table's rows as studies or quarantined ones; splits that rows prescribe are added to `given`."""
+    columns = settings.columns
     named = [columns.study_id, columns.path, columns.patient_id, columns.findings, columns.impression]
     # The split column may be absent, unless the settings give it a name of its own.
     named += [columns.split] if columns.split != FolderColumns().split else []
-    for line, row in read_rows(table, [name for name in named if name is not None]):
+    paths: set[str] = set()
+    for line, row in read_rows(folder, table, [name for name in named if name is not None]):
         study_id, written = row[columns.study_id].strip(), row[columns.path].strip()
-        quarantine_id = f"{table.name}#line-{line}"
+        paths.add(PurePosixPath(written).as_posix())
+        quarantine_id = f"{table}#line-{line}"
         try:
             check_id("study_id", study_id)
             quarantine_id = study_id
@@ -66,9 +67,11 @@ def _table_rows(
             split = row.get(columns.split, "").strip()
             if split and split not in SPLITS:
                 raise DatasetError(f"split {split[:40]!r} is none of {', '.join(SPLITS)}")
-            volume = _volume(root, written)
+            volume = _volume(folder, written, settings.missing_volumes == "skip")
         except DatasetError as error:
-            yield Quarantined(quarantine_id, written[:200], READ_STAGE, f"{table.name}, line {line}: {error}")
+            yield Quarantined(quarantine_id, written[:200], READ_STAGE, f"{table}, line {line}: {error}")
+            continue
+        if volume is None:
             continue
         if split:
             given.setdefault(study_id, split)
@@ -77,49 +80,69 @@ def _table_rows(
             patient_id=patient_id,
             source="folder",
             split=UNDIVIDED,
-            volume=str(volume),
+            volume=volume,
             findings=None if columns.findings is None else text_or_none(row[columns.findings]),
             impression=None if columns.impression is None else text_or_none(row[columns.impression]),
         )
+    if settings.unlisted_volumes == "quarantine":
+        yield from unlisted(folder.files_below(), paths, table)
 
 
-def _volume(root: Path, written: str) -> Path:
-    """The NIfTI file or DICOM folder that a row names; DatasetError where there is none that can be read."""
-    path = within(root, written)
-    ending = next((ending for ending in _ARCHIVES if path.name.lower().endswith(ending)), None)
+def _volume(folder: DataFolder, written: str, skip_missing: bool) -> str | None:
+    """Where the file or DICOM folder that a row names lies; None for an absent one that is skipped.
+
+    Raises DatasetError where there is none that can be read.
+    """
+    if not written:
+        raise DatasetError("the row names no path")
+    path, mark, series = written.partition("#")
+    if folder.is_folder(path):
+        return folder.locate(path) + mark + series
+    ending = next((ending for ending in _ARCHIVES if written.lower().endswith(ending)), None)
     if ending is not None:
-        unpacked = within(root, written[: -len(ending)])
-        if unpacked.is_dir():
-            return unpacked
-        raise DatasetError(f"{written} is an archive; unpack it into a folder {unpacked.name} beside it")
-    if path.is_dir():
-        return path
-    if not path.is_file():
+        unpacked = written[: -len(ending)]
+        if folder.is_folder(unpacked):
+            return folder.locate(unpacked)
+        raise DatasetError(f"{written} is an archive; unpack it into a folder {PurePosixPath(unpacked).name} beside it")
+    if not folder.is_file(written):
+        if skip_missing:
+            return None
         raise DatasetError(f"{written} does not exist below the data folder")
-    if not path.name.lower().endswith(_NIFTI):
+    if not is_volume(written):
         raise DatasetError(
             f"{written} is of a kind that is not read; convert it to NIfTI (.nii, .nii.gz) or name the folder of a "
             "DICOM series"
         )
-    return path
+    return folder.locate(written)
 
 
-def _found_below(root: Path) -> Iterator[Study | Quarantined]:
-    """Every NIfTI file and DICOM series folder below the root, without report."""
-    for parent, directories, names in os.walk(root, followlinks=False):
-        directories.sort()
-        files = [Path(parent, name) for name in sorted(names) if Path(parent, name).is_file()]
-        found = [path for path in files if path.name.lower().endswith(_NIFTI)]
-        if not found and any(is_dicom_file(path) for path in files):
-            found = [Path(parent)]
+def _found_below(folder: DataFolder) -> Iterator[Study | Quarantined]:
+    """Every volume and DICOM series folder below the root, without report."""
+    for parent, group in groupby(sorted(folder.files_below(), key=_parent), key=_parent):
+        files = list(group)
+        found = [file for file in files if is_volume(file)]
+        if not found and any(_is_dicom(folder, file) for file in files):
+            found = [parent]
         for path in found:
-            relative = path.relative_to(root)
-            stem = str(relative) if path.is_dir() else str(relative).removesuffix(".gz").removesuffix(".nii")
-            study_id = (root.resolve().name if stem == "." else stem).replace(os.sep, "__")
+            name = path if path == parent else str(PurePosixPath(path).with_name(stem_of(path)))
             try:
+                study_id = (name or folder.name).replace("/", "__")
                 check_id("study_id", study_id)
-                volume = path if stem == "." else within(root, str(relative))
+                volume = folder.locate(path)
             except DatasetError as error:
-                yield Quarantined(str(relative)[:200], str(relative)[:200], READ_STAGE, str(error))
+                yield Quarantined(path[:200], path[:200], READ_STAGE, str(error))
                 continue
-            yield Study(study_id, patient_id=study_id, source="folder", split=UNDIVIDED, volume=str(volume))
+            yield Study(study_id, patient_id=study_id, source="folder", split=UNDIVIDED, volume=volume)
+
+
+def _parent(file: str) -> str:
+    return file.rpartition("/")[0]
+
+
+def _is_dicom(folder: DataFolder, file: str) -> bool:
+    """Whether the file bears DICOM's mark; links out of the folder are none of its files."""
+    try:
+        with folder.open(file) as content:
+            return content.read(132)[128:] == b"DICM"
+    except DatasetError:
+        return False

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import OpeniColumns, OpeniSettings
 from rlaif.datasets.splits import UNDIVIDED, divide
 from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, check_id
 from rlaif.records import Quarantined, Study
+from rlaif.storage import file_name, parent_of
 
 XML_FOLDER = "ecgen-radiology"
 CSV_NAME = "indiana_reports.csv"
@@ -66,29 +68,33 @@ _Report = tuple[str, str, str | None, str | None, str | None]
 
 def _reports(settings: OpeniSettings) -> Iterator[_Report]:
     """Each report as (study id, path, findings, impression, what is wrong with it)."""
-    path = settings.path
-    if path.is_file():
-        return _csv_reports(path, settings.columns)
-    for folder in (path / XML_FOLDER, path):
-        files = sorted(folder.glob("*.xml"), key=lambda file: (len(file.stem), file.stem))
+    if settings.path.lower().endswith(".csv"):
+        table = file_name(settings.path)
+        return _csv_reports(DataFolder(parent_of(settings.path)), table, settings.columns)
+    folder = DataFolder(settings.path)
+    for subfolder in (XML_FOLDER, ""):
+        files = [file for file in folder.files_below(subfolder) if file.endswith(".xml")]
         if files:
-            return _xml_reports(files)
-    if (path / CSV_NAME).is_file():
-        return _csv_reports(path / CSV_NAME, settings.columns)
+            return _xml_reports(folder, sorted(files, key=lambda file: (len(file), file)))
+    if folder.is_file(CSV_NAME):
+        return _csv_reports(folder, CSV_NAME, settings.columns)
     raise DatasetError(
-        f"{path} holds no Open-I reports; set data.path to the folder with {XML_FOLDER}/*.xml or with {CSV_NAME}"
+        f"{folder} holds no Open-I reports; set data.path to the folder with {XML_FOLDER}/*.xml or with {CSV_NAME}"
     )
 
 
-def _xml_reports(files: list[Path]) -> Iterator[_Report]:
-    for path in files:
-        if path.stat().st_size > MAX_XML_BYTES:
-            yield path.stem, path.name, None, None, f"the file is larger than {MAX_XML_BYTES} bytes"
+def _xml_reports(folder: DataFolder, files: list[str]) -> Iterator[_Report]:
+    for file in files:
+        name = PurePosixPath(file).name
+        stem = name.removesuffix(".xml")
+        if folder.size(file) > MAX_XML_BYTES:
+            yield stem, name, None, None, f"the file is larger than {MAX_XML_BYTES} bytes"
             continue
         try:
-            root = fromstring(path.read_bytes(), forbid_dtd=True)
+            with folder.open(file) as content:
+                root = fromstring(content.read(), forbid_dtd=True)
         except (ParseError, DefusedXmlException, ValueError) as error:
-            yield path.stem, path.name, None, None, f"not well-formed XML, or XML with entities: {error}"
+            yield stem, name, None, None, f"not well-formed XML, or XML with entities: {error}"
             continue
         uid = root.find("uId")
         study_id = "" if uid is None else uid.get("id", "")
@@ -96,15 +102,15 @@ def _xml_reports(files: list[Path]) -> Iterator[_Report]:
         for section in root.iter("AbstractText"):
             sections.setdefault(section.get("Label", "").upper(), []).append("".join(section.itertext()))
         findings, impression = (_clean(" ".join(sections.get(name, ()))) for name in ("FINDINGS", "IMPRESSION"))
-        yield study_id or path.stem, path.name, findings, impression, _id_problem(study_id or path.stem)
+        yield study_id or stem, name, findings, impression, _id_problem(study_id or stem)
 
 
-def _csv_reports(path: Path, columns: OpeniColumns) -> Iterator[_Report]:
-    for line, row in read_rows(path, (columns.study_id, columns.findings, columns.impression)):
+def _csv_reports(folder: DataFolder, table: str, columns: OpeniColumns) -> Iterator[_Report]:
+    for line, row in read_rows(folder, table, (columns.study_id, columns.findings, columns.impression)):
         study_id = row[columns.study_id].strip()
         problem = _id_problem(study_id)
         findings, impression = _clean(row[columns.findings]), _clean(row[columns.impression])
-        yield study_id if problem is None else f"line-{line}", f"{path.name}#line-{line}", findings, impression, problem
+        yield study_id if problem is None else f"line-{line}", f"{table}#line-{line}", findings, impression, problem
 
 
 def _clean(text: str) -> str | None:

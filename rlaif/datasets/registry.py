@@ -27,6 +27,6 @@ def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:
     DatasetError where the folder does not hold all of it.
     """
     split = SplitSettings(sft=settings.sft, align=settings.align, heldout=settings.heldout)
-    table = ct_rate.read_studies(CtRateSettings(path=root, split=split, order="number"), source="phantom")
+    table = ct_rate.read_studies(CtRateSettings(path=str(root), split=split, order="number"), source="phantom")
     labels = labels_of(root)
     return replace(table, studies=[replace(one, labels=labels[one.study_id]) for one in table.studies])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlaif.datasets.phantom_settings import PhantomSettings
 
@@ -37,36 +37,57 @@ class SplitSettings(_Frozen):
 class _Layout(_Frozen):
     """What all layouts share.
 
-    `limit` is the most studies taken for each split, in the seed's order of patients; None takes all.
+    `path` is a folder of this machine or an `s3://bucket/prefix` address (`rlaif.storage`). `limit` is the most
+    studies taken for each split, in the seed's order of patients; None takes all.
     """
 
-    path: Path
+    path: str
     split: SplitSettings = SplitSettings()
     limit: int | None = Field(default=None, ge=1)
     seed: int = 0
 
+    @field_validator("path", mode="before")
+    @classmethod
+    def _text(cls, path: object) -> object:
+        return str(path) if isinstance(path, Path) else path
+
+
+class _VolumeLayout(_Layout):
+    """What the layouts with CTs share.
+
+    `missing_volumes` says what becomes of table rows whose volume is not there (`skip` is for partial downloads),
+    `unlisted_volumes` what becomes of volumes that no row names.
+    """
+
+    missing_volumes: Literal["quarantine", "skip"] = "quarantine"
+    unlisted_volumes: Literal["quarantine", "skip"] = "quarantine"
+
 
 class CtRateColumns(_Frozen):
-    """The columns of CT-RATE's report tables."""
+    """The columns of CT-RATE's report tables, and of its metadata tables, which the original release needs."""
 
     volume: str = "VolumeName"
     findings: str = "Findings_EN"
     impression: str = "Impressions_EN"
+    slope: str = "RescaleSlope"
+    intercept: str = "RescaleIntercept"
+    xy_spacing: str = "XYSpacing"
+    z_spacing: str = "ZSpacing"
 
 
-class CtRateSettings(_Layout):
+class CtRateSettings(_VolumeLayout):
     """A folder in the layout of CT-RATE.
 
     The `valid` volumes are held out; `split.sft` and `split.align` divide the patients of `train`
     in their proportion (or by number), in the seed's order or in that of the patients' numbers.
-    `missing_volumes` says what becomes of table rows whose volume is not on disk: `skip` is for
-    partial downloads.
+    `release` says what the volumes hold: HU (`fixed`), or stored values (`original`), whose slope,
+    intercept and spacing are then taken from the metadata tables.
     """
 
     name: Literal["ct_rate"] = "ct_rate"
     columns: CtRateColumns = CtRateColumns()
     order: Literal["seed", "number"] = "seed"
-    missing_volumes: Literal["quarantine", "skip"] = "quarantine"
+    release: Literal["fixed", "original"] = "fixed"
 
 
 class FolderColumns(_Frozen):
@@ -80,7 +101,7 @@ class FolderColumns(_Frozen):
     split: str = "split"
 
 
-class FolderSettings(_Layout):
+class FolderSettings(_VolumeLayout):
     """A folder of NIfTI files and DICOM series, with a table of reports.
 
     `table` is the CSV file's path within the folder; null takes `studies.csv` where it is there, and

@@ -1,7 +1,7 @@
 """Dividing patients into SFT, alignment and held-out splits, the same way on every machine."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -123,6 +123,40 @@ def divide(
         for study in studies
         if study.patient_id in assigned
     ]
+    check_disjoint(placed)
+    return limited(placed, limit, seed)
+
+
+def divide_official(
+    studies: Iterable[Study],
+    heldout: Container[str],
+    settings: SplitSettings,
+    seed: int,
+    limit: int | None,
+    ordered: Sequence[str] | None = None,
+) -> list[Study]:
+    """The studies with the official test split kept: those whose id is in `heldout` are held out.
+
+    The other patients are divided into SFT and alignment in the settings' shares, in the seed's order, or in that of
+    `ordered`. Numbers in the settings take so many patients of each side. Raises DatasetError where the official
+    split has a patient on both sides.
+    """
+    studies = list(studies)
+    check_disjoint([replace(one, split="heldout" if one.study_id in heldout else "sft") for one in studies])
+    test = {one.patient_id for one in studies if one.study_id in heldout}
+    train = {one.patient_id for one in studies} - test
+    # With fractions all of the official test split is held out, whatever share the settings give.
+    kept = settings if settings.counted else SplitSettings(sft=0.0, align=0.0, heldout=1.0)
+
+    def shared(patients: set[str], shares: SplitSettings, among: tuple[Split, ...]) -> dict[str, Split]:
+        if not patients:
+            return {}
+        if ordered is not None:
+            return assign_in_order([one for one in ordered if one in patients], shares, among)
+        return assign_splits(patients, shares, seed, among)
+
+    splits = shared(train, settings, ("sft", "align")) | shared(test, kept, ("heldout",))
+    placed = [replace(one, split=splits[one.patient_id]) for one in studies if one.patient_id in splits]
     check_disjoint(placed)
     return limited(placed, limit, seed)
 

@@ -1,12 +1,14 @@
 """What every data set adapter returns, and the checks that all of them share."""
 
 import re
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from rlaif.records import Quarantined, Study
 
 READ_STAGE = "dataset"
+VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 _SAFE_ID = re.compile(r"[\w][\w .+=@#-]{0,199}")
 
 
@@ -26,20 +28,6 @@ class StudyTable:
     readable: int
 
 
-def within(root: Path, relative: str) -> Path:
-    """The path `relative` names below `root`.
-
-    Raises DatasetError for absolute paths, for `..`, and for links that lead out of the root.
-    """
-    parts = Path(relative).parts
-    if not parts or Path(relative).is_absolute() or ".." in parts or "\x00" in relative or "\\" in relative:
-        raise DatasetError(f"path {relative!r} is not a plain path below the data folder")
-    path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DatasetError(f"path {relative!r} leads out of the data folder through a link; copy the file into it")
-    return path
-
-
 def check_id(kind: str, value: str) -> None:
     """Raise DatasetError unless `value` can serve as an id and as a part of file names."""
     if not _SAFE_ID.fullmatch(value) or ".." in value:
@@ -49,8 +37,36 @@ def check_id(kind: str, value: str) -> None:
         )
 
 
-def data_folder(path: Path) -> Path:
-    """The existing folder of a data set; DatasetError where it is not there."""
-    if not path.is_dir():
-        raise DatasetError(f"data folder {path} does not exist; set data.path to the data set's folder")
-    return path
+def gather(rows: Iterable[Study | Quarantined]) -> tuple[list[Study], list[Quarantined]]:
+    """The studies and the quarantined of what an adapter read; of two studies with one id the first is kept."""
+    studies: dict[str, Study] = {}
+    quarantined: list[Quarantined] = []
+    for one in rows:
+        if isinstance(one, Quarantined):
+            quarantined.append(one)
+        elif one.study_id in studies:
+            reason = f"the study id is taken by {studies[one.study_id].volume}; give each study an id of its own"
+            quarantined.append(Quarantined(f"{one.study_id}#repeated", str(one.volume), READ_STAGE, reason))
+        else:
+            studies[one.study_id] = one
+    return list(studies.values()), quarantined
+
+
+def unlisted(files: Iterable[str], named: Container[str], table: str) -> Iterator[Quarantined]:
+    """The volumes among `files` that no row of the table names, each as quarantined."""
+    for file in files:
+        if file not in named and is_volume(file):
+            reason = f"no row of {table} names this volume; add one, or set data.unlisted_volumes=skip"
+            yield Quarantined(f"{file}#unlisted", file, READ_STAGE, reason)
+
+
+def is_volume(file: str) -> bool:
+    """Whether a file's name is that of a volume: NIfTI, NRRD or MHA."""
+    return file.lower().endswith(VOLUME_ENDINGS)
+
+
+def stem_of(file: str) -> str:
+    """The name of a volume's file without folder and ending."""
+    name = PurePosixPath(file).name
+    ending = next((ending for ending in sorted(VOLUME_ENDINGS, key=len, reverse=True) if name.endswith(ending)), "")
+    return name.removesuffix(ending)

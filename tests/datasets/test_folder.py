@@ -81,7 +81,7 @@ def test_rows_that_cannot_be_used_are_quarantined(tmp_path: Path) -> None:
     root.mkdir()
     (tmp_path / "outside.nii").touch()
     (root / "a.nii").touch()
-    (root / "ct.nrrd").touch()
+    (root / "ct.mnc").touch()
     (root / "link.nii").symlink_to(tmp_path / "outside.nii")
     rows = {
         "up": "up,../outside.nii,p,,",
@@ -89,7 +89,7 @@ def test_rows_that_cannot_be_used_are_quarantined(tmp_path: Path) -> None:
         "link": "link,link.nii,p,,",
         "none": "none,,p,,",
         "gone": "gone,gone.nii,p,,",
-        "kind": "kind,ct.nrrd,p,,",
+        "kind": "kind,ct.mnc,p,,",
         "nobody": "nobody,a.nii,,,",
         "again": "good,a.nii,p,,",
         "id": "a/b,a.nii,p,,",
@@ -100,8 +100,9 @@ def test_rows_that_cannot_be_used_are_quarantined(tmp_path: Path) -> None:
     assert [study.study_id for study in table.studies] == ["good"]
     reasons = {one.study_id: one.reason for one in table.quarantined}
     assert len(reasons) == len(rows)
-    for study_id in ("up", "absolute", "none"):
+    for study_id in ("up", "absolute"):
         assert "not a plain path below the data folder" in reasons[study_id]
+    assert "the row names no path" in reasons["none"]
     assert "leads out of the data folder" in reasons["link"]
     assert "gone.nii does not exist" in reasons["gone"]
     assert "convert it to NIfTI" in reasons["kind"]
@@ -144,10 +145,10 @@ def test_a_real_table_gives_its_readable_rows_and_names_the_others() -> None:
         "totalseg_abdomen",
         "totalseg_heart",
         "totalseg_aorta",
+        "cip_chest",
     ]
     assert [one.study_id for one in table.quarantined] == [
         "lung_dx_a0001",
         "totalseg_dicom20",
-        "cip_chest",
         "cip_chest_dicom",
     ]
