@@ -15,7 +15,7 @@ from rlaif.reports.findings import CT_RATE_LABELS
 from rlaif.storage import file_name
 
 # {split}_{patient}_{scan}_{reconstruction}
-_VOLUME_NAME = re.compile(r"((train|valid)_[0-9A-Za-z]+)_([A-Za-z]+)_([0-9]+)")
+VOLUME_NAME = re.compile(r"((train|valid)_[0-9A-Za-z]+)_([A-Za-z]+)_([0-9]+)")
 _SIDES = ("train", "valid")
 _BASES = ("dataset/", "")
 _REPORTS = {"train": "train_reports.csv", "valid": "validation_reports.csv"}
@@ -45,7 +45,9 @@ def read_studies(settings: CtRateSettings, source: str = "ct_rate") -> StudyTabl
     column.
     """
     folder = DataFolder(settings.path)
-    tables = {side: table for side in _SIDES if (table := _find(folder, "radiology_text_reports", (_REPORTS[side],)))}
+    tables = {
+        side: table for side in _SIDES if (table := find_table(folder, "radiology_text_reports", (_REPORTS[side],)))
+    }
     if not tables:
         raise DatasetError(
             f"{folder} holds no CT-RATE report table; expected radiology_text_reports/{_REPORTS['train']} or "
@@ -59,8 +61,8 @@ def read_studies(settings: CtRateSettings, source: str = "ct_rate") -> StudyTabl
     return StudyTable(placed, quarantined, len(studies))
 
 
-def _find(folder: DataFolder, subfolder: str, names: tuple[str, ...]) -> str | None:
-    """The first table of the names that is there, in its folder or beside it."""
+def find_table(folder: DataFolder, subfolder: str, names: tuple[str, ...]) -> str | None:
+    """The first table of the names that is there, in its folder or beside it, in the data folder or its `dataset`."""
     for base in (f"dataset/{subfolder}/", f"{subfolder}/", *_BASES):
         for name in names:
             if folder.is_file(base + name):
@@ -73,7 +75,7 @@ def _read_side(
 ) -> Iterator[Study | Quarantined]:
     """The rows of one report table, each as a study or as a quarantined one."""
     columns = settings.columns
-    labels = _read_labels(folder, side)
+    labels = read_labels(folder, side)
     stated = _read_metadata(settings, folder, side) if settings.release == "original" else None
     # The corrected release (`_fixed`) is taken where both are there.
     endings = ("_fixed", "") if settings.release == "fixed" else ("",)
@@ -89,7 +91,7 @@ def _read_side(
     for line, row in read_rows(folder, path, (columns.volume, columns.findings, columns.impression)):
         name = row[columns.volume].strip()
         study_id = stem_of(name)
-        match = _VOLUME_NAME.fullmatch(study_id)
+        match = VOLUME_NAME.fullmatch(study_id)
         if match is None or match[2] != side:
             reason = f"{table}, line {line}: {name[:80]!r} is no volume name of the form {side}_1_a_1.nii.gz"
             yield Quarantined(f"{table}#line-{line}", name[:200], READ_STAGE, reason)
@@ -136,7 +138,7 @@ def _read_side(
 def _read_metadata(settings: CtRateSettings, folder: DataFolder, side: str) -> dict[str, _Stated]:
     """What the metadata table says of each volume; rows that cannot be used are left out."""
     columns = settings.columns
-    table = _find(folder, "metadata", (_METADATA[side],))
+    table = find_table(folder, "metadata", (_METADATA[side],))
     if table is None:
         raise DatasetError(
             f"{folder} holds no metadata/{_METADATA[side]}, which the original release needs for its rescale and "
@@ -156,9 +158,12 @@ def _read_metadata(settings: CtRateSettings, folder: DataFolder, side: str) -> d
     return stated
 
 
-def _read_labels(folder: DataFolder, side: str) -> dict[str, tuple[str, ...]]:
-    """The labels of each volume in lower case; empty where there is no label table."""
-    table = _find(folder, "multi_abnormality_labels", _LABELS[side])
+def read_labels(folder: DataFolder, side: str) -> dict[str, tuple[str, ...]]:
+    """The labels of each volume of a side in lower case; empty where there is no label table.
+
+    Raises DatasetError for a mark that is neither 0 nor 1.
+    """
+    table = find_table(folder, "multi_abnormality_labels", _LABELS[side])
     if table is None:
         return {}
     labels = {}
