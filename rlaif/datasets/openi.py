@@ -1,6 +1,5 @@
 """The adapter for the Open-I chest X-ray reports: text only, as XML files or as one CSV table."""
 
-import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import ParseError
@@ -14,17 +13,12 @@ from rlaif.datasets.settings import OpeniColumns, OpeniSettings
 from rlaif.datasets.splits import UNDIVIDED, divide
 from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, check_id
 from rlaif.records import Quarantined, Study
+from rlaif.reports.redactions import without_redactions
 from rlaif.storage import file_name, parent_of
 
 XML_FOLDER = "ecgen-radiology"
 CSV_NAME = "indiana_reports.csv"
 MAX_XML_BYTES = 2**20
-# What de-identification took out: the mark, with what hyphens or slashes tie to it ("x-XXXX").
-_REDACTED = re.compile(r"[\w/-]*X{3,}[\w/-]*")
-_EMPTY_BRACKETS = re.compile(r"\(\s*[.,;:]?\s*\)|\[\s*\]")
-_SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:!?)])")
-_REPEATED_STOP = re.compile(r"[,;:]+(?=[.!?])|(?<=[,;:])[,;:]+|(?<=[.!?])(?:\s*[.,;:])+")
-_LEADING_STOP = re.compile(r"^[\s.,;:]+")
 
 
 def read_studies(settings: OpeniSettings) -> StudyTable:
@@ -52,15 +46,6 @@ def read_studies(settings: OpeniSettings) -> StudyTable:
             Study(study_id, study_id, source="openi", split=UNDIVIDED, findings=findings, impression=impression)
         )
     return StudyTable(divide(studies, settings.split, settings.seed, settings.limit), quarantined, len(studies))
-
-
-def without_redactions(text: str) -> str:
-    """The text without the XXXX marks of de-identification, its spaces and stops put right."""
-    if "XXX" not in text:
-        return text
-    text = _EMPTY_BRACKETS.sub("", _REDACTED.sub("", text))
-    text = _SPACE_BEFORE_STOP.sub(r"\1", " ".join(text.split()))
-    return _LEADING_STOP.sub("", _REPEATED_STOP.sub("", text)).strip()
 
 
 _Report = tuple[str, str, str | None, str | None, str | None]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.datasets.openi import read_studies, without_redactions
+from rlaif.datasets.openi import read_studies
 from rlaif.datasets.registry import load
 from rlaif.datasets.settings import OpeniSettings, SplitSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
@@ -72,22 +72,6 @@ def test_the_csv_form_gives_the_same(tmp_path: Path) -> None:
 def test_a_folder_without_reports_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no Open-I reports"):
         read(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Normal chest x-XXXX.", "Normal chest."),
-        ("XXXX, XXXX and soft tissues are normal.", "and soft tissues are normal."),
-        ("No change since XXXX (XXXX). Clear.", "No change since. Clear."),
-        ("Heart is large. XXXX. Lungs clear.", "Heart is large. Lungs clear."),
-        ("Compared to XXXX/XXXX, stable.", "Compared to, stable."),
-        ("A 3.5 cm mass. No effusion..", "A 3.5 cm mass. No effusion.."),
-        ("XXXX", ""),
-    ],
-)
-def test_redactions_are_taken_out_neatly(text: str, expected: str) -> None:
-    assert without_redactions(text) == expected
 
 
 @pytest.mark.skipif(
