@@ -3,17 +3,36 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rlaif.datasets import ct_rate, folder, openi
+from rlaif.datasets import bimcv_r, ct_rate, ctrg, folder, inspect, openi, radgenome
 from rlaif.datasets.phantom import labels_of
-from rlaif.datasets.settings import CtRateSettings, FolderSettings, OpeniSettings, PhantomDataSettings, SplitSettings
+from rlaif.datasets.settings import (
+    BimcvRSettings,
+    CtRateSettings,
+    CtrgSettings,
+    FolderSettings,
+    InspectSettings,
+    OpeniSettings,
+    PhantomDataSettings,
+    RadgenomeSettings,
+    SplitSettings,
+    StoredDataSettings,
+)
 from rlaif.datasets.study_table import StudyTable
 
 
-def load(settings: CtRateSettings | FolderSettings | OpeniSettings) -> StudyTable:
+def load(settings: StoredDataSettings) -> StudyTable:
     """Read the studies of the data set that the settings describe; raises DatasetError where it cannot be used."""
     match settings:
         case CtRateSettings():
             return ct_rate.read_studies(settings)
+        case RadgenomeSettings():
+            return radgenome.read_studies(settings)
+        case BimcvRSettings():
+            return bimcv_r.read_studies(settings)
+        case InspectSettings():
+            return inspect.read_studies(settings)
+        case CtrgSettings():
+            return ctrg.read_studies(settings)
         case FolderSettings():
             return folder.read_studies(settings)
         case OpeniSettings():

@@ -19,7 +19,7 @@ def text_or_none(value: str | None) -> str | None:
 
 
 def read_rows(folder: DataFolder, table: str, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file of the folder with their line numbers, as dictionaries by column.
+    """The rows of a CSV file of the folder with their line numbers, as dictionaries by column; tabs part a `.tsv`.
 
     Raises DatasetError, naming the file, where it is absent, too large, not UTF-8 text or not CSV,
     or where a required column is missing (with the nearest name that is there).
@@ -31,7 +31,8 @@ def read_rows(folder: DataFolder, table: str, required: Iterable[str]) -> Iterat
         raise DatasetError(f"{place} is larger than {MAX_TABLE_BYTES} bytes, which no report table is")
     try:
         with io.TextIOWrapper(folder.open(table), encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
+            delimiter = "\t" if table.lower().endswith(".tsv") else ","
+            reader = csv.DictReader(file, restval="", strict=True, delimiter=delimiter)
             _check_columns(place, list(required), list(reader.fieldnames or []))
             for row in reader:
                 # Cells beyond the header stand under None.

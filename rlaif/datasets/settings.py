@@ -128,6 +128,160 @@ class OpeniSettings(_Layout):
     columns: OpeniColumns = OpeniColumns()
 
 
+class RadgenomeColumns(_Frozen):
+    """The columns of RadGenome-ChestCT's tables of region sentences."""
+
+    volume: str = "Volumename"
+    anatomy: str = "Anatomy"
+    sentence: str = "Sentence"
+
+
+class RadgenomeSettings(_VolumeLayout):
+    """A folder in the layout of RadGenome-ChestCT; the `valid` volumes are held out.
+
+    `findings`, `impression` and labels come from CT-RATE's tables where these lie in the folder too; `ct_rate` names
+    their columns.
+    """
+
+    name: Literal["radgenome"] = "radgenome"
+    columns: RadgenomeColumns = RadgenomeColumns()
+    ct_rate: CtRateColumns = CtRateColumns()
+
+
+class BimcvRColumns(_Frozen):
+    """The columns of BIMCV-R's table.
+
+    `path` names the volume, by a path or by its file's name; null takes the one volume of the session's folder.
+    `split` is null where the table has none (the original has none); `test` is then held out of it.
+    """
+
+    patient_id: str = "PatientID"
+    report_id: str = "ReportID"
+    report: str = "Report_en"
+    path: str | None = "ct_path"
+    split: str | None = None
+
+
+class BimcvRSettings(_VolumeLayout):
+    """A folder in the layout of BIMCV-R: `sub-…/ses-…/mod-rx/*_chest_ct.nii.gz` and a table.
+
+    `table` is the CSV file's path within the folder; null takes the only one that is there. `clean` takes what the
+    hospital's information system left in the reports out of them.
+    """
+
+    name: Literal["bimcv_r"] = "bimcv_r"
+    table: str | None = None
+    clean: bool = True
+    columns: BimcvRColumns = BimcvRColumns()
+
+
+class InspectTables(_Frozen):
+    """The tables of INSPECT, in its release of June 2025: CSV files, or tab-separated ones ending in `.tsv`."""
+
+    metadata: str = "study_mapping_20250611.tsv"
+    impressions: str = "impressions_20250611.tsv"
+    splits: str = "splits_20250611.tsv"
+
+
+class InspectColumns(_Frozen):
+    """The columns of INSPECT's tables: `image_id` and `patient_id` stand in `metadata`, `impression_id` in all."""
+
+    image_id: str = "image_id"
+    patient_id: str = "person_id"
+    impression_id: str = "impression_id"
+    impression: str = "impressions"
+    split: str = "split"
+
+
+class InspectSettings(_VolumeLayout):
+    """A folder in the layout of INSPECT: CTPA volumes and the impressions of their reports; `test` is held out."""
+
+    name: Literal["inspect"] = "inspect"
+    tables: InspectTables = InspectTables()
+    columns: InspectColumns = InspectColumns()
+
+
+class CtrgKeys(_Frozen):
+    """The keys of an entry of CTRG's annotation file; of `findings` the first that an entry has is taken.
+
+    `path` names a volume within the folder; null, or an entry that names none, goes by the id.
+    """
+
+    study_id: str = "id"
+    findings: tuple[str, ...] = ("findings", "finding")
+    impression: str = "impression"
+    path: str | None = "image_path"
+
+
+class CtrgSettings(_VolumeLayout):
+    """A folder in the layout of CTRG-Chest-548K: `{id}.nii.gz` and an annotation file.
+
+    Its `test` entries are held out; without any, `split` divides all. `labels` is the table of CheXbert's labels, or
+    null: it knows five of the 18 findings, so that metrics would count a report's other findings as hallucinated.
+    """
+
+    name: Literal["ctrg"] = "ctrg"
+    annotation: str = "annotation.json"
+    labels: str | None = None
+    keys: CtrgKeys = CtrgKeys()
+
+
+class MimicCxrColumns(_Frozen):
+    """The columns of MIMIC-CXR's sectioned table."""
+
+    study_id: str = "study"
+    findings: str = "findings"
+    impression: str = "impression"
+    last_paragraph: str = "last_paragraph"
+
+
+class MimicCxrSettings(_Layout):
+    """The sectioned reports of MIMIC-CXR (text only); its `test` studies are held out.
+
+    `patients` says where they come from: the official split table, or (unsafe: reports of one patient can then stand
+    on both sides of the split) each study for itself. `last_paragraph` may stand for an impression that has no
+    section of its own. `incomplete` says what becomes of reports without findings or impression, which are many.
+    """
+
+    name: Literal["mimic_cxr"] = "mimic_cxr"
+    table: str = "mimic_cxr_sectioned.csv"
+    split_table: str = "mimic-cxr-2.0.0-split.csv"
+    patients: Literal["split_table", "study"] = "split_table"
+    last_paragraph: Literal["ignore", "impression"] = "ignore"
+    incomplete: Literal["quarantine", "skip"] = "quarantine"
+    columns: MimicCxrColumns = MimicCxrColumns()
+
+
+class AmosMmSettings(_VolumeLayout):
+    """A folder in the layout of AMOS-MM, or of its challenge; the `validation` studies are held out.
+
+    `table` is the JSON file's path within the folder, such as `report_generation_train_val.json`.
+    """
+
+    name: Literal["amos_mm"] = "amos_mm"
+    table: str = "dataset.json"
+
+
+class AbdomenAtlasColumns(_Frozen):
+    """The columns of AbdomenAtlas 3.0's tables; `report` may be any of its report columns."""
+
+    study_id: str = "BDMAP ID"
+    report: str = "narrative report"
+
+
+class AbdomenAtlasSettings(_VolumeLayout):
+    """A folder in the layout of AbdomenAtlas 3.0.
+
+    `table` is the CSV file's path within the folder; null takes the one that the release brings. `official` is the
+    official split that is kept, where its test table is there; null divides all patients.
+    """
+
+    name: Literal["abdomen_atlas"] = "abdomen_atlas"
+    table: str | None = None
+    official: Literal["IID", "OOD"] | None = "IID"
+    columns: AbdomenAtlasColumns = AbdomenAtlasColumns()
+
+
 class PhantomDataSettings(PhantomSettings):
     """The built-in data: what the generator draws, under the name that configurations choose it by."""
 
@@ -139,6 +293,14 @@ class PhantomDataSettings(PhantomSettings):
         return PhantomSettings(**self.model_dump(exclude={"name"}))
 
 
-DataSettings = Annotated[
-    PhantomDataSettings | CtRateSettings | FolderSettings | OpeniSettings, Field(discriminator="name")
-]
+# Every layout that is read from disk.
+StoredDataSettings = (
+    CtRateSettings
+    | RadgenomeSettings
+    | BimcvRSettings
+    | InspectSettings
+    | CtrgSettings
+    | FolderSettings
+    | OpeniSettings
+)
+DataSettings = Annotated[PhantomDataSettings | StoredDataSettings, Field(discriminator="name")]

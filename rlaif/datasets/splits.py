@@ -127,6 +127,17 @@ def divide(
     return limited(placed, limit, seed)
 
 
+def official_split(written: str) -> Split:
+    """What an official split's name stands for: `test` is held out, `train` and the validation part (`sft`) are not.
+
+    Raises DatasetError for other names.
+    """
+    name = written.strip().lower()
+    if name not in ("test", "train", "valid", "val", "validation"):
+        raise DatasetError(f"split {written[:40]!r} is none of train, valid, val, validation and test")
+    return "heldout" if name == "test" else "sft"
+
+
 def divide_official(
     studies: Iterable[Study],
     heldout: Container[str],
