@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
+from rlaif.datasets.segmentations import Segmentations
 from rlaif.datasets.settings import FolderColumns, FolderSettings
 from rlaif.datasets.splits import SPLITS, UNDIVIDED, divide
 from rlaif.datasets.study_table import (
@@ -29,15 +30,18 @@ def read_studies(settings: FolderSettings) -> StudyTable:
 
     With a table, each row is a study: its path is relative to the folder (with `#SeriesInstanceUID` behind it to take
     one of several series), its split may be given in a column, and where it names an archive, the unpacked folder of
-    the same stem is taken. Without one, every file and every folder with DICOM slices below is a study without
-    report, and a patient of its own. Rows that cannot be used are quarantined. Raises DatasetError for an absent or
-    empty folder, a table without the needed columns, and a patient in two splits.
+    the same stem is taken. A column may name its segmentation, whose files are then no studies. Without a table,
+    every file and every folder with DICOM slices below is a study without report, and a patient of its own. Rows that
+    cannot be used are quarantined. Raises DatasetError for an absent or empty folder, a table without the needed
+    columns, label names that cannot be used, and a patient in two splits.
     """
     folder = DataFolder(settings.path)
     table = settings.table or DEFAULT_TABLE
     given: dict[str, Split] = {}
     if settings.table is not None or folder.is_file(table):
         studies, quarantined = gather(_table_rows(folder, table, settings, given))
+    elif settings.segmenter is not None:
+        raise DatasetError(f"data.columns.segmentation is a column, and {folder} has no table; name it in data.table")
     else:
         studies, quarantined = gather(_found_below(folder))
     if not studies and not quarantined:
@@ -52,12 +56,17 @@ def _table_rows(
     """The table's rows as studies or quarantined ones; splits that rows prescribe are added to `given`."""
     columns = settings.columns
     named = [columns.study_id, columns.path, columns.patient_id, columns.findings, columns.impression]
+    named.append(columns.segmentation)
     # The split column may be absent, unless the settings give it a name of its own.
     named += [columns.split] if columns.split != FolderColumns().split else []
+    segmentations = None if settings.segmenter is None else Segmentations(folder, settings.segmenter, settings)
     paths: set[str] = set()
+    masked: set[str] = set()
     for line, row in read_rows(folder, table, [name for name in named if name is not None]):
         study_id, written = row[columns.study_id].strip(), row[columns.path].strip()
+        masks = "" if columns.segmentation is None else row[columns.segmentation].strip()
         paths.add(PurePosixPath(written).as_posix())
+        masked.add(PurePosixPath(masks).as_posix())
         quarantine_id = f"{table}#line-{line}"
         try:
             check_id("study_id", study_id)
@@ -68,6 +77,7 @@ def _table_rows(
             if split and split not in SPLITS:
                 raise DatasetError(f"split {split[:40]!r} is none of {', '.join(SPLITS)}")
             volume = _volume(folder, written, settings.missing_volumes == "skip")
+            regions = None if segmentations is None or volume is None else segmentations.regions(masks)
         except DatasetError as error:
             yield Quarantined(quarantine_id, written[:200], READ_STAGE, f"{table}, line {line}: {error}")
             continue
@@ -83,9 +93,11 @@ def _table_rows(
             volume=volume,
             findings=None if columns.findings is None else text_or_none(row[columns.findings]),
             impression=None if columns.impression is None else text_or_none(row[columns.impression]),
+            regions=regions,
         )
     if settings.unlisted_volumes == "quarantine":
-        yield from unlisted(folder.files_below(), paths, table)
+        files = (file for file in folder.files_below() if masked.isdisjoint(_path_and_folders(file)))
+        yield from unlisted(files, paths, table)
 
 
 def _volume(folder: DataFolder, written: str, skip_missing: bool) -> str | None:
@@ -133,6 +145,11 @@ def _found_below(folder: DataFolder) -> Iterator[Study | Quarantined]:
                 yield Quarantined(path[:200], path[:200], READ_STAGE, str(error))
                 continue
             yield Study(study_id, patient_id=study_id, source="folder", split=UNDIVIDED, volume=volume)
+
+
+def _path_and_folders(file: str) -> Iterator[str]:
+    path = PurePosixPath(file)
+    return (one.as_posix() for one in (path, *path.parents) if one.name)
 
 
 def _parent(file: str) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlaif.datasets.phantom_settings import PhantomSettings
+from rlaif.reports.regions import REGIONS
+from rlaif.volumes.region_labels import Segmenter
 
 
 class _Frozen(BaseModel):
@@ -52,7 +54,7 @@ class _Layout(_Frozen):
         return str(path) if isinstance(path, Path) else path
 
 
-class _VolumeLayout(_Layout):
+class VolumeLayout(_Layout):
     """What the layouts with CTs share.
 
     `missing_volumes` says what becomes of table rows whose volume is not there (`skip` is for partial downloads),
@@ -75,7 +77,7 @@ class CtRateColumns(_Frozen):
     z_spacing: str = "ZSpacing"
 
 
-class CtRateSettings(_VolumeLayout):
+class CtRateSettings(VolumeLayout):
     """A folder in the layout of CT-RATE.
 
     The `valid` volumes are held out; `split.sft` and `split.align` divide the patients of `train`
@@ -91,7 +93,7 @@ class CtRateSettings(_VolumeLayout):
 
 
 class FolderColumns(_Frozen):
-    """The columns of a folder's table; `findings` or `impression` is null where the table has none."""
+    """The columns of a folder's table; `findings`, `impression` or `segmentation` is null where the table has none."""
 
     study_id: str = "study_id"
     path: str = "path"
@@ -99,18 +101,38 @@ class FolderColumns(_Frozen):
     findings: str | None = "findings"
     impression: str | None = "impression"
     split: str = "split"
+    segmentation: str | None = None
 
 
-class FolderSettings(_VolumeLayout):
+class FolderSettings(VolumeLayout):
     """A folder of NIfTI files and DICOM series, with a table of reports.
 
     `table` is the CSV file's path within the folder; null takes `studies.csv` where it is there, and
     otherwise every CT below the folder as a study without report.
+
+    `columns.segmentation` names the label map of a study, or the folder of its masks, one for each structure.
+    `segmenter` made them. `label_names` is a file within the folder that says what the numbers of label maps mean
+    (CSV with `number,name`, or a JSON object of numbers and names); TotalSegmentator's `total` task, version 2, needs
+    none. `structures` gives further structures their region, or null for none of the ten.
     """
 
     name: Literal["folder"] = "folder"
     table: str | None = None
     columns: FolderColumns = FolderColumns()
+    segmenter: Segmenter | None = None
+    label_names: str | None = None
+    structures: dict[str, str | None] = Field(default={}, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _segmentations(self) -> "FolderSettings":
+        if (self.columns.segmentation is None) != (self.segmenter is None):
+            raise ValueError(
+                "columns.segmentation and segmenter belong together: the one names the masks, the other what made them"
+            )
+        unknown = sorted({region for region in self.structures.values() if region is not None} - set(REGIONS))
+        if unknown:
+            raise ValueError(f"structures: {', '.join(unknown)} is none of the regions {', '.join(REGIONS)}")
+        return self
 
 
 class OpeniColumns(_Frozen):
@@ -136,7 +158,7 @@ class RadgenomeColumns(_Frozen):
     sentence: str = "Sentence"
 
 
-class RadgenomeSettings(_VolumeLayout):
+class RadgenomeSettings(VolumeLayout):
     """A folder in the layout of RadGenome-ChestCT; the `valid` volumes are held out.
 
     `findings`, `impression` and labels come from CT-RATE's tables where these lie in the folder too; `ct_rate` names
@@ -162,7 +184,7 @@ class BimcvRColumns(_Frozen):
     split: str | None = None
 
 
-class BimcvRSettings(_VolumeLayout):
+class BimcvRSettings(VolumeLayout):
     """A folder in the layout of BIMCV-R: `sub-…/ses-…/mod-rx/*_chest_ct.nii.gz` and a table.
 
     `table` is the CSV file's path within the folder; null takes the only one that is there. `clean` takes what the
@@ -193,7 +215,7 @@ class InspectColumns(_Frozen):
     split: str = "split"
 
 
-class InspectSettings(_VolumeLayout):
+class InspectSettings(VolumeLayout):
     """A folder in the layout of INSPECT: CTPA volumes and the impressions of their reports; `test` is held out."""
 
     name: Literal["inspect"] = "inspect"
@@ -213,7 +235,7 @@ class CtrgKeys(_Frozen):
     path: str | None = "image_path"
 
 
-class CtrgSettings(_VolumeLayout):
+class CtrgSettings(VolumeLayout):
     """A folder in the layout of CTRG-Chest-548K: `{id}.nii.gz` and an annotation file.
 
     Its `test` entries are held out; without any, `split` divides all. `labels` is the table of CheXbert's labels, or
@@ -252,7 +274,7 @@ class MimicCxrSettings(_Layout):
     columns: MimicCxrColumns = MimicCxrColumns()
 
 
-class AmosMmSettings(_VolumeLayout):
+class AmosMmSettings(VolumeLayout):
     """A folder in the layout of AMOS-MM, or of its challenge; the `validation` studies are held out.
 
     `table` is the JSON file's path within the folder, such as `report_generation_train_val.json`.
@@ -269,11 +291,11 @@ class AbdomenAtlasColumns(_Frozen):
     report: str = "narrative report"
 
 
-class AbdomenAtlasSettings(_VolumeLayout):
+class AbdomenAtlasSettings(VolumeLayout):
     """A folder in the layout of AbdomenAtlas 3.0.
 
     `table` is the CSV file's path within the folder; null takes the one that the release brings. `official` is the
-    official split that is kept, where its test table is there; null divides all patients.
+    official split that is kept; null divides all scans.
     """
 
     name: Literal["abdomen_atlas"] = "abdomen_atlas"
@@ -302,5 +324,8 @@ StoredDataSettings = (
     | CtrgSettings
     | FolderSettings
     | OpeniSettings
+    | MimicCxrSettings
+    | AmosMmSettings
+    | AbdomenAtlasSettings
 )
 DataSettings = Annotated[PhantomDataSettings | StoredDataSettings, Field(discriminator="name")]

@@ -9,33 +9,37 @@ TotalSegmentator's `total` task has neither breast nor pleura: those regions are
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rlaif.reports.regions import REGIONS
 
 Key = TypeVar("Key")
+Segmenter = Literal["totalsegmentator", "sat", "radgenome"]
 
-_VERTEBRAE = ("S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1)))
-_CERVICAL = tuple(f"C{n}" for n in range(7, 0, -1))
-
-# The classes of task `total`, version 2, by number from 1 on. Version 1 numbers 104 classes in another order.
-TOTALSEGMENTATOR = (
+_ORGANS = (
     "spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left "
     "lung_upper_lobe_left lung_lower_lobe_left lung_upper_lobe_right lung_middle_lobe_right lung_lower_lobe_right "
     "esophagus trachea thyroid_gland small_bowel duodenum colon urinary_bladder prostate kidney_cyst_left "
-    "kidney_cyst_right sacrum".split()
-    + [f"vertebrae_{name}" for name in (*_VERTEBRAE, *_CERVICAL)]
-    + (
-        "heart aorta pulmonary_vein brachiocephalic_trunk subclavian_artery_right subclavian_artery_left "
-        "common_carotid_artery_right common_carotid_artery_left brachiocephalic_vein_left brachiocephalic_vein_right "
-        "atrial_appendage_left superior_vena_cava inferior_vena_cava portal_vein_and_splenic_vein iliac_artery_left "
-        "iliac_artery_right iliac_vena_left iliac_vena_right humerus_left humerus_right scapula_left scapula_right "
-        "clavicula_left clavicula_right femur_left femur_right hip_left hip_right spinal_cord gluteus_maximus_left "
-        "gluteus_maximus_right gluteus_medius_left gluteus_medius_right gluteus_minimus_left gluteus_minimus_right "
-        "autochthon_left autochthon_right iliopsoas_left iliopsoas_right brain skull"
-    ).split()
-    + [f"rib_{side}_{number}" for side in ("left", "right") for number in range(1, 13)]
-    + ["sternum", "costal_cartilages"]
+    "kidney_cyst_right sacrum"
+)
+_VERTEBRAE = "S1 L5 L4 L3 L2 L1 T12 T11 T10 T9 T8 T7 T6 T5 T4 T3 T2 T1 C7 C6 C5 C4 C3 C2 C1"
+_VESSELS_LIMBS_MUSCLES = (
+    "heart aorta pulmonary_vein brachiocephalic_trunk subclavian_artery_right subclavian_artery_left "
+    "common_carotid_artery_right common_carotid_artery_left brachiocephalic_vein_left brachiocephalic_vein_right "
+    "atrial_appendage_left superior_vena_cava inferior_vena_cava portal_vein_and_splenic_vein iliac_artery_left "
+    "iliac_artery_right iliac_vena_left iliac_vena_right humerus_left humerus_right scapula_left scapula_right "
+    "clavicula_left clavicula_right femur_left femur_right hip_left hip_right spinal_cord gluteus_maximus_left "
+    "gluteus_maximus_right gluteus_medius_left gluteus_medius_right gluteus_minimus_left gluteus_minimus_right "
+    "autochthon_left autochthon_right iliopsoas_left iliopsoas_right brain skull"
+)
+# The classes of task `total`, version 2, by number from 1 on. Version 1 numbers 104 classes in another order.
+TOTALSEGMENTATOR = (
+    *_ORGANS.split(),
+    *(f"vertebrae_{name}" for name in _VERTEBRAE.split()),
+    *_VESSELS_LIMBS_MUSCLES.split(),
+    *(f"rib_{side}_{number}" for side in ("left", "right") for number in range(1, 13)),
+    "sternum",
+    "costal_cartilages",
 )
 
 # Without sides and numbers, so that "rib_left_4" and "left rib 4" are one entry.
@@ -74,10 +78,11 @@ _IN_NO_REGION = (
     "nasal cavity, prostate, pulmonary embolism, rectum, skin, spinal canal, spinal cord, thoracic cavity, "
     "urinary bladder, uterocervix, uterus"
 )
+_REGIONS: dict[str, str | None] = {region: region for region in REGIONS}
 _REGION_OF: dict[str, str | None] = {
-    **{structure: None for structure in _IN_NO_REGION.split(", ")},
+    **dict.fromkeys(_IN_NO_REGION.split(", ")),
     **{structure: region for region, names in _STRUCTURES.items() for structure in names.split(", ")},
-    **{region: region for region in REGIONS},
+    **_REGIONS,
 }
 _NUMBERED = re.compile(r"\b(rib|vertebrae) [ctls]?\d{1,2}(?: \([ctls]\d{1,2}\))?$")
 
@@ -90,14 +95,18 @@ class UnknownStructures(ValueError):
         super().__init__(f"no region is known for {', '.join(repr(name[:80]) for name in names)}")
 
 
-def by_region(structures: Mapping[Key, str], own: Mapping[str, str | None] | None = None) -> dict[str, tuple[Key, ...]]:
+def by_region(
+    structures: Mapping[Key, str], segmenter: Segmenter, own: Mapping[str, str | None] | None = None
+) -> dict[str, tuple[Key, ...]]:
     """The keys of a segmenter's structures (label numbers or files) by the region that each structure lies in.
 
     `structures` maps each key to the structure's name; case, underscores, sides and the numbers of ribs and vertebrae
-    do not matter. `own` adds names, or overrules them: name to region, or to None for none. Regions come in the order
-    of `REGIONS`; structures in no region are left out. Raises UnknownStructures, with all of them.
+    do not matter. RadGenome's structures are the ten regions themselves. `own` adds names, or overrules them: name to
+    region, or to None for none. Regions come in the order of `REGIONS`; structures in no region are left out. Raises
+    UnknownStructures, with all of them.
     """
-    table = _REGION_OF | {_plain(name): region for name, region in (own or {}).items()}
+    table = _REGIONS if segmenter == "radgenome" else _REGION_OF
+    table = table | {_plain(name): region for name, region in (own or {}).items()}
     plain = {key: _plain(name) for key, name in structures.items()}
     unknown = [structures[key] for key, name in plain.items() if name not in table]
     if unknown:

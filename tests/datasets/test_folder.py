@@ -61,8 +61,9 @@ def test_columns_and_table_can_bear_other_names(tmp_path: Path) -> None:
 def test_a_table_without_splits_is_read_with_the_settings_of_the_yaml_file(tmp_path: Path) -> None:
     (tmp_path / "a.nii").touch()
     write_table(tmp_path, "s1,a.nii,ann,,")
-    columns = yaml.safe_load((CONFIGS / "data" / "folder.yaml").read_text())["columns"]
-    assert [study.study_id for study in read(tmp_path, columns=columns).studies] == ["s1"]
+    written = yaml.safe_load((CONFIGS / "data" / "folder.yaml").read_text())
+    settings = {name: value for name, value in written.items() if name not in ("path", "seed")}
+    assert [study.study_id for study in read(tmp_path, **settings).studies] == ["s1"]
 
 
 def test_an_archive_stands_for_the_unpacked_folder_beside_it(tmp_path: Path) -> None:
@@ -110,6 +111,141 @@ def test_rows_that_cannot_be_used_are_quarantined(tmp_path: Path) -> None:
     assert "taken by" in reasons["good#repeated"]
     assert "study_id 'a/b'" in reasons["studies.csv#line-11"]
     assert "'test' is none of sft, align, heldout" in reasons["split"]
+
+
+SEGMENTED = HEADER + ",segmentation"
+
+
+def write_segmented(root: Path, *files: str, row: str) -> None:
+    """A table with one study, its CT, and the (empty) files of its segmentation."""
+    (root / "ct.nii.gz").touch()
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    write_table(root, f"s1,ct.nii.gz,ann,,,{row}", header=SEGMENTED)
+
+
+def read_segmented(root: Path, segmenter: str, **settings: object) -> StudyTable:
+    return read(root, columns={"segmentation": "segmentation"}, segmenter=segmenter, **settings)
+
+
+def test_a_label_map_of_totalsegmentator_gives_the_regions_it_has_labels_for(tmp_path: Path) -> None:
+    write_segmented(tmp_path, "masks/s1.nii.gz", row="masks/s1.nii.gz")
+    table = read_segmented(tmp_path, "totalsegmentator")
+    assert table.quarantined == []
+    regions = table.studies[0].regions
+    assert regions is not None
+    label_map = tmp_path / "masks" / "s1.nii.gz"
+    assert regions["lung"] == (f"{label_map}#10,11,12,13,14",)
+    assert regions["mediastinum"] == (f"{label_map}#52,53,54,55,56,57,58,59,60,62",)
+    assert list(regions) == [
+        *("abdomen", "bone", "esophagus", "heart", "lung", "mediastinum", "thyroid", "trachea and bronchie"),
+    ]
+
+
+def test_a_folder_of_masks_gives_the_regions_whose_structures_it_holds(tmp_path: Path) -> None:
+    names = ("lung_upper_lobe_left", "lung_lower_lobe_right", "vertebrae_T4", "autochthon_left")
+    write_segmented(tmp_path, *(f"seg/s1/{name}.nii.gz" for name in names), "seg/s1/statistics.json", row="seg/s1/")
+    table = read_segmented(tmp_path, "totalsegmentator")
+    assert table.quarantined == []
+    folder = tmp_path / "seg" / "s1"
+    assert table.studies[0].regions == {
+        "bone": (f"{folder}/vertebrae_T4.nii.gz",),
+        "lung": (f"{folder}/lung_lower_lobe_right.nii.gz", f"{folder}/lung_upper_lobe_left.nii.gz"),
+    }
+
+
+def test_masks_named_as_sat_and_radgenome_name_them_are_read(tmp_path: Path) -> None:
+    write_segmented(tmp_path, "seg/left lung upper lobe.nii.gz", "seg/left breast.nii.gz", row="seg")
+    assert list(read_segmented(tmp_path, "sat").studies[0].regions or ()) == ["breast", "lung"]
+    (reason,) = (one.reason for one in read_segmented(tmp_path, "radgenome").quarantined)
+    assert "no region is known for 'left lung upper lobe'" in reason
+    write_segmented(tmp_path, "regions/trachea and bronchie.nii.gz", "regions/pleura.nii.gz", row="regions")
+    table = read_segmented(tmp_path, "radgenome", unlisted_volumes="skip")
+    assert list(table.studies[0].regions or ()) == ["pleura", "trachea and bronchie"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("names.csv", "number,name\n0,background\n1,trachea\n2,left lung\n3,right lung\n"),
+        ("names.json", '{"1": "trachea", "2": "left lung", "3": "right lung"}'),
+    ],
+)
+def test_numbers_of_a_label_map_are_named_by_a_file(tmp_path: Path, file: str, text: str) -> None:
+    write_segmented(tmp_path, "seg.nii.gz", row="seg.nii.gz")
+    assert "name a file in data.label_names" in read_segmented(tmp_path, "sat").quarantined[0].reason
+    (tmp_path / file).write_text(text)
+    label_map = tmp_path / "seg.nii.gz"
+    assert read_segmented(tmp_path, "sat", label_names=file).studies[0].regions == {
+        "lung": (f"{label_map}#2,3",),
+        "trachea and bronchie": (f"{label_map}#1",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("number,name\n1,trachea\n1,lung\n", "label 1 has two names"),
+        ("number,name\none,trachea\n", "'one' with the name 'trachea' is no label number"),
+        ("number,name\n40000,trachea\n", "no label number from 1 to 32767"),
+        ("number,name\n1,\n", "'1' with the name '' is no label number"),
+        ("number,name\n0,background\n", "names no labels"),
+        ("number,name\n1,wing\n2,lung\n3,tail\n", "no region is known for 'wing', 'tail'; give each a region"),
+    ],
+)
+def test_label_names_that_cannot_be_used_stop_the_reading(tmp_path: Path, text: str, reason: str) -> None:
+    write_segmented(tmp_path, "seg.nii.gz", row="seg.nii.gz")
+    (tmp_path / "names.csv").write_text(text)
+    with pytest.raises(DatasetError, match=reason):
+        read_segmented(tmp_path, "sat", label_names="names.csv")
+
+
+def test_structures_of_ones_own_get_their_region_in_the_settings(tmp_path: Path) -> None:
+    write_segmented(tmp_path, "seg/Chest_Drain.nii.gz", "seg/table.nii.gz", "seg/aorta.nii.gz", row="seg")
+    assert "'Chest_Drain', 'table'" in read_segmented(tmp_path, "sat").quarantined[0].reason
+    own = {"chest drain": "pleura", "table": None, "aorta": "heart"}
+    regions = read_segmented(tmp_path, "sat", structures=own).studies[0].regions
+    assert regions == {"heart": (f"{tmp_path}/seg/aorta.nii.gz",), "pleura": (f"{tmp_path}/seg/Chest_Drain.nii.gz",)}
+    with pytest.raises(ValueError, match="tail is none of the regions abdomen, bone"):
+        read_segmented(tmp_path, "sat", structures={"table": "tail"})
+
+
+def test_segmentations_that_cannot_be_used_quarantine_their_row_alone(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (root / "empty").mkdir(parents=True)
+    (root / "leak").mkdir()
+    (tmp_path / "lung.nii").touch()
+    (root / "leak" / "lung.nii").symlink_to(tmp_path / "lung.nii")
+    (root / "ct.nii").touch()
+    (root / "seg.dcm").touch()
+    segmentations = {"gone": "gone.nii", "up": "../lung.nii", "empty": "empty", "leak": "leak", "kind": "seg.dcm"}
+    write_table(
+        root,
+        "none,ct.nii,p,,,",
+        *(f"{name},ct.nii,p,,,{path}" for name, path in segmentations.items()),
+        header=SEGMENTED,
+    )
+    table = read_segmented(root, "totalsegmentator")
+    assert [(one.study_id, one.regions) for one in table.studies] == [("none", None)]
+    reasons = {one.study_id: one.reason for one in table.quarantined}
+    assert list(reasons) == list(segmentations)
+    assert "the segmentation gone.nii does not exist" in reasons["gone"]
+    assert "not a plain path below the data folder" in reasons["up"]
+    assert "holds no masks" in reasons["empty"]
+    assert "leads out of the data folder" in reasons["leak"]
+    assert "seg.dcm is no label map" in reasons["kind"]
+    partial = read_segmented(root, "totalsegmentator", missing_volumes="skip")
+    assert [(one.study_id, one.regions) for one in partial.studies] == [("none", None), ("gone", None)]
+
+
+def test_segmentations_need_a_column_a_segmenter_and_a_table(tmp_path: Path) -> None:
+    (tmp_path / "ct.nii").touch()
+    for settings in ({"segmenter": "sat"}, {"columns": {"segmentation": "mask"}}):
+        with pytest.raises(ValueError, match="segmentation and segmenter belong together"):
+            read(tmp_path, **settings)
+    with pytest.raises(DatasetError, match="has no table"):
+        read_segmented(tmp_path, "sat")
 
 
 def test_without_a_table_every_ct_below_is_a_study_without_report(tmp_path: Path) -> None:
