@@ -9,7 +9,7 @@ from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import BimcvRSettings
 from rlaif.datasets.splits import UNDIVIDED, official_split
-from rlaif.datasets.study_table import DatasetError, StudyTable
+from rlaif.datasets.study_table import DatasetError, StudyTable, stem_of
 from rlaif.datasets.volume_lookup import Described, VolumeFiles, read_described
 from rlaif.records import Study
 
@@ -55,7 +55,7 @@ def without_residue(text: str) -> str:
     placeholders go ("prior study of date date date"), and stops get the space that translation lost. Nothing else is
     changed: what the translation got wrong stays.
     """
-    sentences = _SENTENCE_END.split(_STOP_WITHOUT_SPACE.sub(". ", text).strip())
+    sentences = _SENTENCE_END.split(_STOP_WITHOUT_SPACE.sub(". ", " ".join(text.split())))
     while sentences and _of_form(sentences[0], others=1 if _PLACEHOLDERS.search(sentences[0]) else 0):
         del sentences[0]
     while sentences and _of_form(sentences[-1]):
@@ -84,19 +84,19 @@ def _described(folder: DataFolder, table: str, settings: BimcvRSettings, volumes
     sessions = _sessions(volumes)
     needed = (columns.patient_id, columns.report_id, columns.report, columns.path, columns.split)
     for line, row in read_rows(folder, table, [name for name in needed if name is not None]):
-        patient_id, report_id = row[columns.patient_id].strip(), row[columns.report_id].strip()
-        session = f"{patient_id}/{report_id}"
+        patient_id, report_id, report = (row[name] for name in (columns.patient_id, columns.report_id, columns.report))
+        patient_id, report_id = patient_id.strip(), report_id.strip()
         written = None if columns.path is None else text_or_none(row[columns.path])
-        report, split, problem = row[columns.report], UNDIVIDED, None
-        try:
-            if columns.split is not None:
+        if written is None:
+            volume, problem = _of_session(sessions, f"{patient_id}/{report_id}")
+        else:
+            volume, problem = _by_name(volumes, written, patient_id)
+        split = UNDIVIDED
+        if columns.split is not None:
+            try:
                 split = official_split(row[columns.split])
-            if written is None:
-                written = _only(sessions.get(session, []), session)
-            else:
-                written = _by_name(volumes, written, patient_id)
-        except DatasetError as error:
-            problem = str(error)
+            except DatasetError as error:
+                problem = problem or str(error)
         study = Study(
             study_id=report_id,
             patient_id=patient_id,
@@ -104,30 +104,33 @@ def _described(folder: DataFolder, table: str, settings: BimcvRSettings, volumes
             split=split,
             findings=text_or_none(without_residue(report) if settings.clean else report),
         )
-        yield Described(study, f"{table}, line {line}", written or session, problem)
+        yield Described(study, f"{table}, line {line}", volume, problem)
 
 
-def _by_name(volumes: VolumeFiles, written: str, patient_id: str) -> str:
-    """The path within the folder of the volume that a path of another machine names; its name where it is not there."""
+def _by_name(volumes: VolumeFiles, written: str, patient_id: str) -> tuple[str, str | None]:
+    """The path or name of the volume that a path of another machine names, and what is wrong with it."""
     path = PurePosixPath(written)
+    # Paths that lead out are left as they are, for the look-up to refuse.
     if written in volumes.files or ".." in path.parts:
-        return written
-    file = volumes.find(path.name)
-    if file is not None and patient_id not in file:
-        raise DatasetError(f"{file} bears the volume's name, but nowhere that of the patient {patient_id[:80]!r}")
-    return file or path.name
+        return written, None
+    for file in volumes.named.get(stem_of(path.name), []):
+        if patient_id not in file:
+            return file, f"{file} bears the volume's name, but nowhere that of the patient {patient_id[:80]!r}"
+    return path.name, None
+
+
+def _of_session(sessions: dict[str, list[str]], session: str) -> tuple[str, str | None]:
+    """The only volume of a session, or the session where there is none, and what is wrong with it."""
+    files = sessions.get(session, [])
+    if len(files) > 1:
+        return files[0], f"{session} holds {len(files)} volumes; name one in a column (data.columns.path)"
+    return files[0] if files else session, None
 
 
 def _sessions(volumes: VolumeFiles) -> dict[str, list[str]]:
-    """The volumes below each pair of a folder and its parent, `PATIENT/REPORT`."""
+    """The volumes below each folder within another, `PATIENT/REPORT`."""
     sessions: dict[str, list[str]] = {}
     for file in sorted(volumes.files):
         for pair in pairwise(file.split("/")[:-1]):
             sessions.setdefault("/".join(pair), []).append(file)
     return sessions
-
-
-def _only(files: list[str], session: str) -> str:
-    if len(files) > 1:
-        raise DatasetError(f"{session} holds {len(files)} volumes; name one of them in a column (data.columns.path)")
-    return files[0] if files else session

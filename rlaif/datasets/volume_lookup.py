@@ -1,11 +1,11 @@
 """From the studies that a data set's tables describe to studies with their volumes, divided by patient."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from rlaif.datasets.data_folder import DataFolder
-from rlaif.datasets.settings import BimcvRSettings, CtrgSettings, InspectSettings, RadgenomeSettings
+from rlaif.datasets.settings import VolumeLayout
 from rlaif.datasets.splits import check_disjoint, divide, divide_official
 from rlaif.datasets.study_table import (
     READ_STAGE,
@@ -37,18 +37,22 @@ class Described:
 class VolumeFiles:
     """The volumes below some folders of a data set, by path and by name.
 
-    A volume of an earlier folder stands in the place of a later folder's of the same name.
+    A volume of an earlier folder stands in the place of a later folder's of the same name. `wanted` says which files
+    are volumes of studies, where a layout has others (masks).
     """
 
-    def __init__(self, folder: DataFolder, subfolders: Iterable[str] = ("",)) -> None:
+    def __init__(
+        self, folder: DataFolder, subfolders: Iterable[str] = ("",), wanted: Callable[[str], bool] = is_volume
+    ) -> None:
         self.folder = folder
-        self._named: dict[str, list[str]] = {}
+        self.named: dict[str, list[str]] = {}
+        """The paths of the volumes of each name, without its ending."""
         for subfolder in subfolders:
             found: dict[str, list[str]] = {}
-            for file in filter(is_volume, folder.files_below(subfolder)):
+            for file in filter(wanted, folder.files_below(subfolder)):
                 found.setdefault(stem_of(file), []).append(file)
-            self._named = found | self._named
-        self.files = frozenset(file for files in self._named.values() for file in files)
+            self.named = found | self.named
+        self.files = frozenset(file for files in self.named.values() for file in files)
 
     def find(self, written: str) -> str | None:
         """The path of the volume that a table names by path or by name, with or without its ending; None: not there.
@@ -61,7 +65,7 @@ class VolumeFiles:
         path = PurePosixPath(written).as_posix()
         if path in self.files:
             return path
-        named = self._named.get(stem_of(path), []) if "/" not in path else []
+        named = self.named.get(stem_of(path), []) if "/" not in path else []
         if len(named) > 1:
             raise DatasetError(f"{written} may be {named[0]} or {named[1]}; keep one of them below the data folder")
         return named[0] if named else None
@@ -70,7 +74,7 @@ class VolumeFiles:
 def read_described(
     rows: Iterable[Described],
     volumes: VolumeFiles,
-    settings: RadgenomeSettings | BimcvRSettings | InspectSettings | CtrgSettings,
+    settings: VolumeLayout,
     tables: str,
     *,
     official: bool,
@@ -95,21 +99,23 @@ def read_described(
 def _with_volumes(
     rows: Iterable[Described],
     volumes: VolumeFiles,
-    settings: RadgenomeSettings | BimcvRSettings | InspectSettings | CtrgSettings,
+    settings: VolumeLayout,
     tables: str,
 ) -> Iterator[Study | Quarantined]:
     named: set[str] = set()
     for row in rows:
         study, quarantine_id = row.study, row.place.replace(", ", "#").replace(" ", "-")
         try:
+            if row.problem is not None and not row.volume:
+                raise DatasetError(row.problem)
             check_id("study_id", study.study_id)
             quarantine_id = study.study_id
             file = volumes.find(row.volume)
             # A row that is otherwise unusable names its volume all the same.
             named |= {file} if file is not None else set()
-            check_id("patient_id", study.patient_id)
             if row.problem is not None:
                 raise DatasetError(row.problem)
+            check_id("patient_id", study.patient_id)
             location = None if file is None else volumes.folder.locate(file)
         except DatasetError as error:
             yield Quarantined(quarantine_id, row.volume[:200], READ_STAGE, f"{row.place}: {error}")
