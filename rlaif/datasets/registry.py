@@ -3,14 +3,28 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rlaif.datasets import bimcv_r, ct_rate, ctrg, folder, inspect, openi, radgenome
+from rlaif.datasets import (
+    abdomen_atlas,
+    amos_mm,
+    bimcv_r,
+    ct_rate,
+    ctrg,
+    folder,
+    inspect,
+    mimic_cxr,
+    openi,
+    radgenome,
+)
 from rlaif.datasets.phantom import labels_of
 from rlaif.datasets.settings import (
+    AbdomenAtlasSettings,
+    AmosMmSettings,
     BimcvRSettings,
     CtRateSettings,
     CtrgSettings,
     FolderSettings,
     InspectSettings,
+    MimicCxrSettings,
     OpeniSettings,
     PhantomDataSettings,
     RadgenomeSettings,
@@ -37,6 +51,12 @@ def load(settings: StoredDataSettings) -> StudyTable:
             return folder.read_studies(settings)
         case OpeniSettings():
             return openi.read_studies(settings)
+        case MimicCxrSettings():
+            return mimic_cxr.read_studies(settings)
+        case AmosMmSettings():
+            return amos_mm.read_studies(settings)
+        case AbdomenAtlasSettings():
+            return abdomen_atlas.read_studies(settings)
 
 
 def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:

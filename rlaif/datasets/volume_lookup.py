@@ -104,6 +104,8 @@ def _with_volumes(
 ) -> Iterator[Study | Quarantined]:
     named: set[str] = set()
     for row in rows:
+        # A row that is unusable, or whose volume is, names it all the same.
+        named.add(PurePosixPath(row.volume).as_posix())
         study, quarantine_id = row.study, row.place.replace(", ", "#").replace(" ", "-")
         try:
             if row.problem is not None and not row.volume:
@@ -111,7 +113,6 @@ def _with_volumes(
             check_id("study_id", study.study_id)
             quarantine_id = study.study_id
             file = volumes.find(row.volume)
-            # A row that is otherwise unusable names its volume all the same.
             named |= {file} if file is not None else set()
             if row.problem is not None:
                 raise DatasetError(row.problem)
