@@ -23,6 +23,8 @@ class DataFolder:
     def __init__(self, location: str | Path) -> None:
         self.location = str(location)
         self.remote = is_remote(self.location)
+        # Once: a data set with masks asks for a quarter of a million locations.
+        self._resolved = None if self.remote else Path(self.location).resolve()
         if not self.is_folder(""):
             raise DatasetError(f"data folder {self} does not exist; set data.path to the data set's folder")
 
@@ -40,7 +42,7 @@ class DataFolder:
         if relative and (not parts or parts[0] == "/" or ".." in parts or "\x00" in relative or "\\" in relative):
             raise DatasetError(f"path {relative!r} is not a plain path below the data folder")
         location = below(self.location, relative)
-        if not self.remote and not Path(location).resolve().is_relative_to(Path(self.location).resolve()):
+        if self._resolved is not None and not Path(location).resolve().is_relative_to(self._resolved):
             raise DatasetError(f"path {relative!r} leads out of the data folder through a link; copy the file into it")
         return location
 
