@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,11 @@ def test_unusable_tables_are_one_clear_error(tmp_path: Path) -> None:
         read(tmp_path, table="other.csv")
     with pytest.raises(DatasetError, match=r"absent\.csv does not exist"):
         read(tmp_path, table="absent.csv")
+
+
+def test_a_bucket_gives_the_studies_of_the_disk(tmp_path: Path, bucket: Any) -> None:
+    write_volume(tmp_path, name_of("sub-S1", "ses-E1"))
+    write_table(tmp_path, [row("sub-S1", "ses-E1", "Clear.")])
+    (study,) = load(BimcvRSettings(path=bucket.upload(tmp_path, "bimcv"))).studies
+    assert (study.study_id, study.findings) == ("ses-E1", "Clear.")
+    assert study.volume == bucket.location("bimcv/" + name_of("sub-S1", "ses-E1"))

@@ -168,3 +168,10 @@ def test_json_larger_than_its_bound_is_not_read(tmp_path: Path, monkeypatch: pyt
     write_annotation(tmp_path, {"train": []})
     with pytest.raises(DatasetError, match="larger than 10 bytes"):
         read(tmp_path)
+
+
+def test_a_bucket_gives_the_studies_of_the_disk(tmp_path: Path, bucket: Any) -> None:
+    write_volumes(tmp_path, "volumes/1")
+    write_annotation(tmp_path, {"train": [{"id": 1, "finding": "Clear."}]})
+    (study,) = load(CtrgSettings(path=bucket.upload(tmp_path, "ctrg"))).studies
+    assert (study.findings, study.volume) == ("Clear.", bucket.location("ctrg/volumes/1.nii.gz"))

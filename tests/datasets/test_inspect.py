@@ -1,6 +1,7 @@
 """The INSPECT layout: three tables joined, impressions only, bad rows and the official split."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +149,10 @@ def test_unusable_tables_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / SPLITS).unlink()
     with pytest.raises(DatasetError, match=rf"holds no table {SPLITS}"):
         read(tmp_path)
+
+
+def test_a_bucket_gives_the_studies_of_the_disk(tmp_path: Path, bucket: Any) -> None:
+    write_volumes(tmp_path, "PE1")
+    write_set(tmp_path, [("PE1", "P1", "Clear.", "train")])
+    (study,) = load(InspectSettings(path=bucket.upload(tmp_path, "inspect"))).studies
+    assert (study.impression, study.volume) == ("Clear.", bucket.location("inspect/CTPA/PE1.nii.gz"))

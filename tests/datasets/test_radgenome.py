@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -228,3 +229,15 @@ def test_unusable_tables_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "train_region_report.csv").write_bytes(b"Volumename,Anatomy,Sentence\ntrain_1_a_1,,\xff\n")
     with pytest.raises(DatasetError, match="not UTF-8"):
         read(tmp_path)
+
+
+def test_a_bucket_gives_the_studies_of_the_disk(tmp_path: Path, bucket: Any) -> None:
+    write_volume(tmp_path / "dataset", "train_1_a_1")
+    write_mask(tmp_path / "dataset", "train_1_a_1", "lung")
+    write_sentences(tmp_path / "dataset", [("train_1_a_1.nii.gz", "lung", "Clear.")])
+    table = load(RadgenomeSettings(path=bucket.upload(tmp_path, "radgenome")))
+    (study,) = table.studies
+    assert table.quarantined == []
+    assert study.volume == bucket.location("radgenome/dataset/train_preprocessed/train_1/train_1a/train_1_a_1.nii.gz")
+    mask = "radgenome/dataset/train_region_mask/seg_train_1_a_1/lung.nii.gz"
+    assert study.regions == {"lung": (bucket.location(mask),)}
