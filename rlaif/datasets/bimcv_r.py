@@ -114,7 +114,7 @@ def _by_name(volumes: VolumeFiles, written: str, patient_id: str) -> tuple[str, 
     if written in volumes.files or ".." in path.parts:
         return written, None
     for file in volumes.named.get(stem_of(path.name), []):
-        if patient_id not in file:
+        if not any(f"/{patient_id}{end}" in f"/{file}" for end in "/_"):
             return file, f"{file} bears the volume's name, but nowhere that of the patient {patient_id[:80]!r}"
     return path.name, None
 
