@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,14 @@ import numpy.typing as npt
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from rlaif.volumes.orientation import LPS_TO_RAS, canonical
-from rlaif.volumes.volume import Volume, VolumeError, check_shape, check_spacing
+from rlaif.volumes.orientation import LPS_TO_RAS, Axes, canonical_axes, stored_axes
+from rlaif.volumes.slice_stack import Slice, check_alike, stack_affine, stack_remarks
+from rlaif.volumes.volume import Orientation, Volume, VolumeError, check_scan, check_shape
 
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 256 * 2**20
 # A series must hold this share of a folder's slices to be taken without asking.
 DOMINANT_SHARE = 0.9
-# Positions are rounded to 0.1 mm by some scanners, so gaps of thin slices differ by up to a fifth.
-GAP_TOLERANCE = 0.25
 SAME_POSITION_MM = 0.01
 _TAGS = [
     "Modality",
@@ -34,32 +32,24 @@ _TAGS = [
     "PixelSpacing",
     "ImageOrientationPatient",
     "ImagePositionPatient",
+    "GantryDetectorTilt",
     "RescaleSlope",
     "RescaleIntercept",
 ]
+_DAMAGED = (InvalidDicomError, ValueError, TypeError, AttributeError, IndexError, EOFError)
 _UNDECODABLE = (RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError, EOFError, OSError)
 
 
 @dataclass(frozen=True)
-class _Slice:
-    """What a slice's header says; vectors are in mm, in LPS directions."""
+class _Header:
+    """A CT slice's file, not yet known to be of the series that is wanted."""
 
     path: Path
-    series: str
-    description: str
-    instance: str
-    shape: tuple[int, int]
-    pixel_spacing: tuple[float, float]
-    along_columns: tuple[float, float, float]
-    along_rows: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    slope: float
-    intercept: float
+    tags: pydicom.Dataset
 
     @property
-    def position(self) -> float:
-        """The distance from the scanner's origin along the slice normal, in mm."""
-        return float(np.dot(np.cross(self.along_columns, self.along_rows), self.origin))
+    def series(self) -> str:
+        return str(self.tags.get("SeriesInstanceUID", "") or "")
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -68,30 +58,39 @@ def is_dicom_file(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def read_series(folder: Path) -> Volume:
-    """Read the CT series in a folder as a canonical Volume.
+def read_series(folder: Path, orientation: Orientation = "canonical", series: str | None = None) -> Volume:
+    """Read the CT series in a folder as a Volume in HU.
 
     The slices are the DICOM files in the folder itself, or, where it has none, those below it.
     Localizers and objects without an image plane are passed over, repeated slices are read once.
-    Where several series lie there, one must hold at least 90 % of the slices. Raises VolumeError
-    for no CT, several series, missing slices or uneven gaps, and slices that cannot be decoded.
+    Where several series lie there, `series` names one by its UID, or one must hold at least 90 % of
+    the slices. `stored` orientation stacks the slices as they are, `[slice, row, column]`, along their
+    normal. Raises VolumeError for no CT, several series, missing slices or uneven gaps, and slices
+    that cannot be decoded.
     """
-    slices = _one_series(_headers(folder))
+    headers, passed_over = _headers(folder)
+    chosen, left_out = _one_series(headers, series)
+    slices = [_slice(one) for one in chosen]
     slices.sort(key=lambda one: one.position)
-    first = slices[0]
-    for one in slices:
-        if one.shape != first.shape or not np.allclose(one.pixel_spacing, first.pixel_spacing, rtol=1e-3):
-            raise VolumeError(f"slices differ in size or pixel spacing: {first.path.name} and {one.path.name}")
-        turned = np.abs(np.subtract(one.along_columns + one.along_rows, first.along_columns + first.along_rows))
-        if turned.max() > 1e-2:
-            raise VolumeError(f"slices differ in orientation: {first.path.name} and {one.path.name}")
-    check_shape((len(slices), *first.shape))
-    slices = _without_repeats(slices)
-    affine = _affine(slices)
-    voxels = _decode_all(slices)
-    # Pixels are [slice, row, column]: the column index runs along DICOM's first orientation vector.
-    oriented, spacing_mm = canonical(voxels.transpose(2, 1, 0), LPS_TO_RAS @ affine)
-    return Volume(np.ascontiguousarray(oriented), (spacing_mm[0], spacing_mm[1], spacing_mm[2]))
+    check_alike(slices)
+    check_shape((len(slices), *slices[0].shape))
+    kept = _without_repeats(slices)
+    check_scan((len(kept), *kept[0].shape))
+    affine = stack_affine(kept)
+    if orientation == "stored":
+        i, j, k = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+        axes = stored_axes((i, j, k))
+    else:
+        # Pixels are [slice, row, column]: the column index runs along DICOM's first orientation vector.
+        axes = canonical_axes(LPS_TO_RAS @ affine)
+    remarks = [*stack_remarks(kept), *axes.remarks]
+    if passed_over:
+        remarks.append("passed over " + ", ".join(f"{count} {kind}" for kind, count in passed_over.most_common()))
+    if left_out:
+        remarks.append(f"left out {left_out} slices of other series")
+    if len(kept) < len(slices):
+        remarks.append(f"left out {len(slices) - len(kept)} repeated slices")
+    return Volume(_decode_all(kept, axes), axes.spacing_mm, tuple(remarks))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -111,12 +110,12 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _headers(folder: Path) -> list[_Slice]:
-    """The headers of all CT slices in the folder."""
+def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
+    """The headers of all CT slices in the folder, and what else lies there."""
     files = _files(folder)
     if not files:
         raise VolumeError("holds no DICOM files; name the folder of a DICOM series or a NIfTI file")
-    slices: list[_Slice] = []
+    slices: list[_Header] = []
     others: Counter[str] = Counter()
     for path in files:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -125,17 +124,15 @@ def _headers(folder: Path) -> list[_Slice]:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             kind = _not_a_slice(header)
             if kind is None:
-                slices.append(_slice(path, header))
+                slices.append(_Header(path, header))
             else:
                 others[kind] += 1
-        except (InvalidDicomError, ValueError, TypeError, AttributeError, IndexError, EOFError) as error:
-            if isinstance(error, VolumeError):
-                raise
+        except _DAMAGED as error:
             raise VolumeError(f"{path.name} has a damaged DICOM header ({error}); export the series again") from error
     if not slices:
         counted = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
         raise VolumeError(f"holds no CT slices (found: {counted}); name the folder of a CT series")
-    return slices
+    return slices, others
 
 
 def _not_a_slice(header: pydicom.Dataset) -> str | None:
@@ -153,13 +150,21 @@ def _not_a_slice(header: pydicom.Dataset) -> str | None:
     return None
 
 
-def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
-    if header.get("RescaleSlope") is None or header.get("RescaleIntercept") is None:
+def _slice(header: _Header) -> Slice:
+    path, tags = header.path, header.tags
+    if tags.get("RescaleSlope") is None or tags.get("RescaleIntercept") is None:
         raise VolumeError(f"{path.name} has no rescale slope and intercept, so its values are not HU")
-    turn = [float(part) for part in header.ImageOrientationPatient]
-    origin = [float(part) for part in header.ImagePositionPatient]
-    spacing = [float(part) for part in header.PixelSpacing]
-    slope, intercept = float(header.RescaleSlope), float(header.RescaleIntercept)
+    try:
+        turn = [float(part) for part in tags.ImageOrientationPatient]
+        origin = [float(part) for part in tags.ImagePositionPatient]
+        spacing = [float(part) for part in tags.PixelSpacing]
+        slope, intercept = float(tags.RescaleSlope), float(tags.RescaleIntercept)
+        tilt = float(tags.get("GantryDetectorTilt") or 0.0)
+        shape = int(tags.Rows), int(tags.Columns)
+    except _DAMAGED as error:
+        raise VolumeError(f"{path.name} has a damaged DICOM header ({error}); export the series again") from error
+    if (len(turn), len(origin), len(spacing)) != (6, 3, 2):
+        raise VolumeError(f"{path.name} has an incomplete image plane; export the series again")
     if not np.isfinite([*turn, *origin, *spacing, slope, intercept]).all():
         raise VolumeError(f"{path.name} has geometry or rescale values that are not finite; export the series again")
     along_columns, along_rows = np.array(turn[:3]), np.array(turn[3:6])
@@ -167,38 +172,38 @@ def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
         abs(along_columns @ along_rows) > 1e-2
     ):
         raise VolumeError(f"{path.name}: ImageOrientationPatient {turn} is no pair of perpendicular unit vectors")
-    return _Slice(
+    return Slice(
         path=path,
-        series=str(header.get("SeriesInstanceUID", "") or ""),
-        description=str(header.get("SeriesDescription", "") or ""),
-        instance=str(header.get("SOPInstanceUID", "") or ""),
-        shape=(int(header.Rows), int(header.Columns)),
+        instance=str(tags.get("SOPInstanceUID", "") or ""),
+        shape=shape,
         pixel_spacing=(spacing[0], spacing[1]),
         along_columns=(turn[0], turn[1], turn[2]),
         along_rows=(turn[3], turn[4], turn[5]),
         origin=(origin[0], origin[1], origin[2]),
         slope=slope,
         intercept=intercept,
+        tilt=tilt if np.isfinite(tilt) else 0.0,
     )
 
 
-def _one_series(slices: list[_Slice]) -> list[_Slice]:
-    """The slices of the series that makes up nearly all of the folder."""
-    counts = Counter(one.series for one in slices)
-    (series, most), *_ = counts.most_common(1)
-    if most < DOMINANT_SHARE * len(slices):
-        described = {one.series: one.description for one in slices}
-        listing = "; ".join(
-            f"{uid or 'no UID'} ({described[uid] or 'no description'}, {count} slices)"
-            for uid, count in counts.most_common(8)
+def _one_series(headers: list[_Header], wanted: str | None) -> tuple[list[_Header], int]:
+    """The slices of the series that is wanted, or of the one that makes up nearly all; the count of the others."""
+    counts = Counter(one.series for one in headers)
+    described = {one.series: str(one.tags.get("SeriesDescription", "") or "no description") for one in headers}
+    listing = "; ".join(f"{uid or 'no UID'} ({described[uid]}, {count} slices)" for uid, count in counts.most_common(8))
+    if wanted is not None and wanted not in counts:
+        raise VolumeError(f"holds no CT series {wanted}; those that are there: {listing}")
+    series, most = (wanted, counts[wanted]) if wanted is not None else counts.most_common(1)[0]
+    if wanted is None and most < DOMINANT_SHARE * len(headers):
+        raise VolumeError(
+            f"holds {len(counts)} CT series: {listing}; name the one to use behind the path, as folder#UID"
         )
-        raise VolumeError(f"holds {len(counts)} CT series: {listing}; put the one to use into a folder of its own")
-    return [one for one in slices if one.series == series]
+    return [one for one in headers if one.series == series], len(headers) - most
 
 
-def _without_repeats(slices: list[_Slice]) -> list[_Slice]:
+def _without_repeats(slices: list[Slice]) -> list[Slice]:
     """Sorted slices with copies of the same slice removed; different slices at one position are an error."""
-    kept: list[_Slice] = []
+    kept: list[Slice] = []
     for one in slices:
         if not kept or one.position - kept[-1].position > SAME_POSITION_MM:
             kept.append(one)
@@ -209,60 +214,49 @@ def _without_repeats(slices: list[_Slice]) -> list[_Slice]:
                 f"two different slices lie at {one.position:.2f} mm ({kept[-1].path.name}, {one.path.name}): "
                 "the folder mixes reconstructions or phases; put one of them into a folder of its own"
             )
-    if len(kept) < 2:
-        raise VolumeError("holds a single slice, which is no volume")
     return kept
 
 
-def _affine(slices: list[_Slice]) -> npt.NDArray[np.float64]:
-    """The 4x4 map of (column, row, slice, 1) to mm in LPS directions; VolumeError for uneven gaps."""
-    positions = np.array([one.position for one in slices])
-    gaps = np.diff(positions)
-    usual = float(np.median(gaps))
-    for (below, above), gap in zip(pairwise(slices), gaps, strict=True):
-        if abs(gap - usual) > GAP_TOLERANCE * usual:
-            raise VolumeError(
-                f"slices are missing or unevenly spaced: {below.path.name} and {above.path.name} lie {gap:.2f} mm "
-                f"apart where {usual:.2f} mm is usual; export the whole series again"
-            )
-    first = slices[0]
-    row_distance, column_distance = first.pixel_spacing
-    distance = float(positions[-1] - positions[0]) / (len(slices) - 1)
-    check_spacing((distance, row_distance, column_distance))
-    affine = np.eye(4)
-    affine[:3, 0] = np.array(first.along_columns) * column_distance
-    affine[:3, 1] = np.array(first.along_rows) * row_distance
-    # Along the normal, not from origin to origin: a tilted gantry shifts the slices, and is not sheared back.
-    affine[:3, 2] = np.cross(first.along_columns, first.along_rows) * distance
-    affine[:3, 3] = first.origin
-    return affine
+def _whole(one: Slice) -> bool:
+    """Whether the slice's HU are whole numbers that int32 cannot fail to hold."""
+    whole = one.slope.is_integer() and one.intercept.is_integer()
+    return whole and abs(one.slope) <= 2**14 and abs(one.intercept) <= 2**29
 
 
-def _decode(one: _Slice) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+def _decode(one: Slice) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
     """The slice `[row, column]` in HU: int32 where slope and intercept are whole, else float32."""
+    syntax = "unknown"
     try:
-        stored = pydicom.dcmread(one.path).pixel_array
+        dataset = pydicom.dcmread(one.path)
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        stored = dataset.pixel_array
     except _UNDECODABLE as error:
-        raise VolumeError(f"{one.path.name} cannot be decoded ({error}); export the series again") from error
+        raise VolumeError(
+            f"{one.path.name}, of transfer syntax {syntax}, cannot be decoded ({error}); export the series again"
+        ) from error
     if stored.shape != one.shape:
         raise VolumeError(f"{one.path.name} decodes to {stored.shape} where its header says {one.shape}")
-    if one.slope.is_integer() and one.intercept.is_integer():
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize > 2:
+        raise VolumeError(f"{one.path.name} holds {stored.dtype} pixels where a CT slice has at most 16 bits")
+    if _whole(one):
         return stored.astype(np.int32) * np.int32(one.slope) + np.int32(one.intercept)
-    return stored.astype(np.float32) * np.float32(one.slope) + np.float32(one.intercept)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = stored.astype(np.float32) * np.float32(one.slope) + np.float32(one.intercept)
+    if not np.isfinite(scaled).all():
+        raise VolumeError(f"{one.path.name} overflows when its slope and intercept are applied; export it again")
+    return scaled
 
 
-def _decode_all(slices: list[_Slice]) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
-    """All slices as `[slice, row, column]` in HU."""
-    whole = all(one.slope.is_integer() and one.intercept.is_integer() for one in slices)
-    shape = (len(slices), *slices[0].shape)
-    if whole:
-        limits = np.iinfo(np.int16)
-        integers = np.empty(shape, dtype=np.int16)
-        for index, one in enumerate(slices):
-            # No tissue lies beyond int16: what does is padding outside the field of view.
-            integers[index] = np.clip(_decode(one), limits.min, limits.max)
-        return integers
-    reals = np.empty(shape, dtype=np.float32)
+def _decode_all(slices: list[Slice], axes: Axes) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
+    """All slices in HU, each put where it belongs in the volume."""
+    whole = all(_whole(one) for one in slices)
+    rows, columns = slices[0].shape
+    shape = axes.volume_shape((columns, rows, len(slices)))
+    voxels: npt.NDArray[np.int16] | npt.NDArray[np.float32] = (
+        np.empty(shape, np.int16) if whole else np.empty(shape, np.float32)
+    )
+    planes, limits = axes.as_stored(voxels), np.iinfo(np.int16)
     for index, one in enumerate(slices):
-        reals[index] = _decode(one)
-    return reals
+        # No tissue lies beyond int16: what does is padding outside the field of view.
+        planes[index] = np.clip(_decode(one), limits.min, limits.max) if whole else _decode(one)
+    return voxels

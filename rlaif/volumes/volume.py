@@ -1,11 +1,15 @@
-"""A CT volume in the one orientation that everything after reading relies on."""
+"""A CT volume as everything after reading relies on it, and the reading of one from a file or folder."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+Orientation = Literal["canonical", "stored"]
 
 MAX_AXIS = 8192
 MAX_VOXELS = 2**29
@@ -17,7 +21,8 @@ _ARCHIVES = {
     b"BZh": "a bzip2 archive",
     b"7z\xbc\xaf": "a 7z archive",
 }
-_ACCEPTED = "accepted are a NIfTI file (.nii, .nii.gz) and the folder of a DICOM series"
+_META_IMAGE = re.compile(rb"\s*(ObjectType|NDims|Comment)\s*=")
+_ACCEPTED = "accepted are NIfTI (.nii, .nii.gz), NRRD and MHA files, and the folder of a DICOM series"
 
 
 class VolumeError(ValueError):
@@ -26,17 +31,19 @@ class VolumeError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT in canonical orientation.
+    """A CT in canonical orientation, unless it was read as stored.
 
     `voxels` is `[depth, height, width]` in HU, int16 or float32 (int16 wherever the stored values
     allow it), C-contiguous. The index runs `[z, y, x]`: x grows to the patient's left, y to the
     posterior, z to the superior side (the directions of DICOM's LPS world).
-    `spacing_mm` is the distance of neighbouring voxels in millimetres, `(z, y, x)`.
+    `spacing_mm` is the distance of neighbouring voxels in millimetres, `(z, y, x)`. `remarks` say
+    what a person should know of a scan that can be used all the same, such as a tilted gantry.
     Raises VolumeError where a value is outside what a CT can be.
     """
 
     voxels: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     spacing_mm: tuple[float, float, float]
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels.dtype not in (np.int16, np.float32):
@@ -55,8 +62,27 @@ def check_shape(shape: tuple[int, ...]) -> None:
         raise VolumeError(f"shape {shape} is larger than the limit of {MAX_AXIS} an axis and {MAX_VOXELS} voxels")
 
 
+def check_scan(shape: tuple[int, ...]) -> None:
+    """Raise VolumeError unless a file of this shape holds a volume: more than a slice, and of a believable size."""
+    check_shape(shape)
+    if min(shape) < 2:
+        raise VolumeError(f"shape {shape} is that of a single slice, which is no volume; give the whole scan")
+
+
+def check_distances(spacing: tuple[float, ...]) -> None:
+    """Raise VolumeError unless every distance, in whatever unit, is finite and above zero."""
+    shown = ", ".join(f"{distance:g}" for distance in spacing)
+    if not all(math.isfinite(distance) for distance in spacing):
+        raise VolumeError(f"voxel spacing ({shown}) is not finite; the header is damaged: convert the scan again")
+    if min(spacing) < 0.0:
+        raise VolumeError(f"voxel spacing ({shown}) is negative, which no distance is; convert the scan again")
+    if min(spacing) == 0.0:
+        raise VolumeError(f"voxel spacing ({shown}) is zero along an axis; convert the scan again")
+
+
 def check_spacing(spacing_mm: tuple[float, ...]) -> None:
     """Raise VolumeError unless every distance is between 0.05 and 50 mm."""
+    check_distances(spacing_mm)
     if not all(MIN_SPACING_MM <= distance <= MAX_SPACING_MM for distance in spacing_mm):
         shown = ", ".join(f"{distance:g}" for distance in spacing_mm)
         raise VolumeError(
@@ -86,30 +112,44 @@ def check_hounsfield(volume: Volume) -> None:
         )
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a NIfTI file or the folder of a DICOM series, told apart by content, as a canonical Volume.
+def read_volume(path: Path, *, orientation: Orientation = "canonical", series: str | None = None) -> Volume:
+    """Read a NIfTI, NRRD or MHA file or the folder of a DICOM series, told apart by content, as a Volume.
 
-    Axes are permuted and flipped, never resampled: an oblique scan takes its nearest axes.
-    Raises VolumeError, with the path, where nothing or no CT is there.
+    `canonical` orientation permutes and flips the axes, never resamples: an oblique scan takes its
+    nearest axes. `stored` leaves the axes (i, j, k) of the file as they are, as `[k, j, i]`, for encoders
+    such as CT-CLIP whose published code never looks at the orientation: left and right are then as the
+    file has them, and a header without orientation is no error. A DICOM series is stacked along its
+    normal, `[slice, row, column]`. `series` is the SeriesInstanceUID to take from a DICOM folder that holds
+    several. Raises VolumeError, with the path, where nothing or no CT is there.
     """
     # The readers are imported here because pydicom and nibabel take longer to load than most reads.
     try:
         if path.is_dir():
             from rlaif.volumes.dicom import read_series
 
-            return read_series(path)
-        _check_file(path)
-        from rlaif.volumes.nifti import read_nifti
+            return read_series(path, orientation, series)
+        kind = _kind(path)
+        if series is not None:
+            raise VolumeError(f"is one file, of which no series {series} can be taken; name the folder of the series")
+        if kind == "nifti":
+            from rlaif.volumes.nifti import read_nifti
 
-        return read_nifti(path)
+            return read_nifti(path, orientation)
+        if kind == "nrrd":
+            from rlaif.volumes.nrrd import read_nrrd
+
+            return read_nrrd(path, orientation)
+        from rlaif.volumes.mha import read_mha
+
+        return read_mha(path, orientation)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _check_file(path: Path) -> None:
-    """Raise VolumeError for a file whose first bytes are those of something other than NIfTI."""
+def _kind(path: Path) -> Literal["nifti", "nrrd", "mha"]:
+    """What a file seems to be by its first bytes; VolumeError where that cannot be a volume."""
     if not path.is_file():
         raise VolumeError(f"does not exist; {_ACCEPTED}")
     with path.open("rb") as file:
@@ -117,11 +157,14 @@ def _check_file(path: Path) -> None:
     if not head:
         raise VolumeError("is an empty file; copy or download it again")
     if head.startswith(b"NRRD"):
-        raise VolumeError(f"is an NRRD file; convert it to NIfTI: {_ACCEPTED}")
-    for magic, kind in _ARCHIVES.items():
+        return "nrrd"
+    if _META_IMAGE.match(head):
+        return "mha"
+    for magic, archive in _ARCHIVES.items():
         if head.startswith(magic):
-            raise VolumeError(f"is {kind}; unpack it and name the folder: {_ACCEPTED}")
+            raise VolumeError(f"is {archive}; unpack it and name the folder: {_ACCEPTED}")
     if head[257:262] == b"ustar":
         raise VolumeError(f"is a tar archive; unpack it and name the folder: {_ACCEPTED}")
     if head[128:132] == b"DICM":
         raise VolumeError(f"is one DICOM file; name the folder of its series: {_ACCEPTED}")
+    return "nifti"

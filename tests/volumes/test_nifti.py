@@ -4,6 +4,7 @@ import gzip
 import itertools
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -22,11 +23,8 @@ SPACING = (5.0, 0.9, 0.7)
 CANONICAL_AFFINE = np.array([[0, 0, -0.7, 9], [0, -0.9, 0, 8], [5.0, 0, 0, 7], [0, 0, 0, 1]], dtype=float)
 
 
-def save(path: Path, voxels: np.ndarray, affine: np.ndarray = CANONICAL_AFFINE, **header: object) -> Path:
-    image = nibabel.Nifti1Image(voxels, affine)
-    for name, value in header.items():
-        image.header[name] = value
-    nibabel.save(image, path)
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray = CANONICAL_AFFINE, dtype: str | None = None) -> Path:
+    nibabel.save(nibabel.Nifti1Image(voxels, affine, dtype=dtype), path)
     return path
 
 
@@ -93,10 +91,47 @@ def test_stored_values_become_hu(tmp_path: Path, dtype: str, slope: float, inter
 
 
 def test_integers_beyond_int16_become_float32_without_wrapping(tmp_path: Path) -> None:
-    values = np.array([[[0, 40_000], [65_535, 7]]], dtype=np.uint16)
-    volume = read_volume(save(tmp_path / "ct.nii", values, np.diag([-1.0, -1, 1, 1])))
-    assert volume.voxels.dtype == np.float32
-    assert volume.voxels.max() == 65_535
+    for dtype, large in (("uint16", 65_535), ("int32", 2**31 - 1), ("int32", -(2**31)), ("int64", 2**40)):
+        values = np.zeros((2, 3, 4), dtype)
+        values[1, 2, 3], values[0, 0, 0] = large, -5 if dtype != "uint16" else 5
+        volume = read_volume(save(tmp_path / "ct.nii", values, np.diag([-1.0, -1, 1, 1]), dtype=dtype))
+        assert volume.voxels.dtype == np.float32
+        np.testing.assert_array_equal(volume.voxels, values.transpose(2, 1, 0).astype(np.float32))
+
+
+def test_slopes_that_stand_for_none_leave_the_values_as_they_are(tmp_path: Path) -> None:
+    for slope in (0.0, float("nan")):
+        path = corrupted(tmp_path, 112, struct.pack("<2f", slope, 5.0))
+        np.testing.assert_array_equal(read_volume(path).voxels, BODY)
+
+
+def test_the_axes_can_be_left_as_stored(tmp_path: Path) -> None:
+    for order in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            voxels, affine = stored(order, flips)
+            volume = read_volume(save(tmp_path / "ct.nii", voxels, affine), orientation="stored")
+            np.testing.assert_array_equal(volume.voxels, voxels.transpose(2, 1, 0))
+            assert volume.spacing_mm == pytest.approx([SPACING[axis] for axis in order[::-1]])
+    unknown = corrupted(tmp_path, 252, struct.pack("<2h", 0, 0))
+    as_stored = read_volume(unknown, orientation="stored")
+    np.testing.assert_array_equal(as_stored.voxels, BODY.transpose(2, 1, 0))
+    assert as_stored.spacing_mm == pytest.approx(SPACING[::-1])
+
+
+def test_a_trailing_axis_of_one_is_no_fourth_axis(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_volume(save(tmp_path / "ct.nii.gz", BODY[..., None])).voxels, BODY)
+
+
+def test_axes_off_the_patient_or_off_the_perpendicular_are_remarked(tmp_path: Path) -> None:
+    turn = np.radians(7)
+    rotation, shear = np.eye(4), np.eye(4)
+    rotation[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    shear[1, 2] = np.tan(turn)
+    assert read_volume(save(tmp_path / "ct.nii", BODY)).remarks == ()
+    (oblique,) = read_volume(save(tmp_path / "ct.nii", BODY, rotation @ CANONICAL_AFFINE)).remarks
+    assert oblique == "oblique by 7.0 degrees: taken along its nearest axes, not rotated"
+    (sheared,) = read_volume(save(tmp_path / "ct.nii", BODY, shear @ CANONICAL_AFFINE)).remarks
+    assert sheared.startswith("the axes are 7.0 degrees off the perpendicular")
 
 
 def test_units_of_metres_are_converted(tmp_path: Path) -> None:
@@ -146,6 +181,16 @@ def corrupted(tmp_path: Path, offset: int, content: bytes) -> Path:
         (42, struct.pack("<h", 0), "empty"),
         (40, struct.pack("<h", 2), "2 axes where a CT has 3"),
         (40, struct.pack("<5h", 4, 3, 4, 5, 2), "4 axes where a CT has 3"),
+        (46, struct.pack("<h", 1), "single slice"),
+        (42, struct.pack("<h", 1), "single slice"),
+        (80, struct.pack("<f", 0.0), r"spacing \(0, .*zero"),
+        (88, struct.pack("<f", -0.7), r"-0\.7\) is negative"),
+        (84, struct.pack("<f", float("inf")), "not finite"),
+        (112, struct.pack("<f", float("inf")), "scl_slope is infinite"),
+        (112, struct.pack("<2f", 1.0, float("nan")), "scl_inter is not finite"),
+        (112, struct.pack("<2f", 3e38, 0.0), "overflow when the header's slope"),
+        (344, b"nii\0", "wrong magic"),
+        (344, b"ni1\0", "hdr/.img pair"),
         (252, struct.pack("<2h", 0, 0), "left and right are unknown"),
         (280, struct.pack("<f", float("nan")), "affine holds values that are not finite"),
         (280, struct.pack("<12f", *([0.0] * 12)), "spacing"),
@@ -163,17 +208,47 @@ def test_bad_headers_say_what_is_wrong(tmp_path: Path, offset: int, content: byt
 
 
 def test_voxels_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    for bad in (np.nan, np.inf, -np.inf):
+    for bad, message in ((np.nan, "voxels that are NaN"), (np.inf, "are infinite"), (-np.inf, "are infinite")):
         voxels = np.zeros((3, 3, 3), np.float32)
         voxels[1, 2, 0] = bad
-        with pytest.raises(VolumeError, match="not finite"):
+        with pytest.raises(VolumeError, match=message):
             read_volume(save(tmp_path / "ct.nii.gz", voxels))
+    with pytest.raises(VolumeError, match="overflow"):
+        read_volume(save(tmp_path / "ct.nii.gz", np.full((3, 3, 3), 1e300)))
+
+
+def test_claims_that_the_file_cannot_hold_take_no_memory(tmp_path: Path) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_sform(CANONICAL_AFFINE, 1)
+    header["vox_offset"] = 352
+    for shape, message in (((1000, 1000, 1600), "larger than the limit"), ((512, 512, 2000), "announces 1048576000")):
+        header.set_data_shape(shape)
+        content = header.binaryblock + bytes(4 + 2000)
+        (tmp_path / "ct.nii").write_bytes(content)
+        (tmp_path / "ct.nii.gz").write_bytes(gzip.compress(content))
+        for name in ("ct.nii", "ct.nii.gz"):
+            tracemalloc.start()
+            with pytest.raises(VolumeError, match=message):
+                read_volume(tmp_path / name)
+            assert tracemalloc.get_traced_memory()[1] < 2**20
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("order", [(2, 1, 0), (0, 1, 2)])
+def test_reading_takes_little_memory_beside_the_volume(tmp_path: Path, order: tuple[int, ...]) -> None:
+    noise = np.random.default_rng(0).integers(-1000, 1000, (160, 160, 160), dtype=np.int16)
+    path = save(tmp_path / "ct.nii.gz", noise, CANONICAL_AFFINE[:, [*order, 3]])
+    tracemalloc.start()
+    volume = read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < volume.voxels.nbytes + 3 * 2**20
 
 
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (b"NRRD0004\n", "NRRD file; convert it to NIfTI"),
         (b"\xfd7zXZ\x00", "xz archive; unpack it"),
         (b"PK\x03\x04", "zip archive; unpack it"),
         (bytes(257) + b"ustar", "tar archive; unpack it"),
@@ -187,6 +262,8 @@ def test_other_kinds_of_files_are_named_with_what_to_do(tmp_path: Path, head: by
         read_volume(tmp_path / "ct.bin")
     with pytest.raises(VolumeError, match="does not exist"):
         read_volume(tmp_path / "absent.nii.gz")
+    with pytest.raises(VolumeError, match="is one file, of which no series"):
+        read_volume(save(tmp_path / "ct.nii", BODY), series="1.2.3")
 
 
 def test_values_that_are_not_hu_are_told() -> None:
