@@ -87,9 +87,9 @@ def read_series(folder: Path, orientation: Orientation = "canonical", series: st
     if passed_over:
         remarks.append("passed over " + ", ".join(f"{count} {kind}" for kind, count in passed_over.most_common()))
     if left_out:
-        remarks.append(f"left out {left_out} slices of other series")
+        remarks.append(f"slices of other series left out: {left_out}")
     if len(kept) < len(slices):
-        remarks.append(f"left out {len(slices) - len(kept)} repeated slices")
+        remarks.append(f"repeated slices left out: {len(slices) - len(kept)}")
     return Volume(_decode_all(kept, axes), axes.spacing_mm, tuple(remarks))
 
 

@@ -7,8 +7,17 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    RLELossless,
+    generate_uid,
+)
 
 from rlaif.volumes.volume import VolumeError, check_hounsfield, read_volume
 
@@ -97,7 +106,12 @@ def test_localizers_and_foreign_files_are_passed_over_and_copies_read_once(tmp_p
     write_slice(folder, "screen", BODY[0], [0.0, 0.0, 0.0], ImagePositionPatient=None)
     (folder / "copy.dcm").write_bytes((folder / "3.dcm").read_bytes())
     (folder / "notes.txt").write_text("scanned twice")
-    np.testing.assert_array_equal(read_volume(folder).voxels, BODY)
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume.voxels, BODY)
+    assert volume.remarks == (
+        "passed over 1 SR, 1 localizer, 1 CT object without an image plane",
+        "repeated slices left out: 1",
+    )
 
 
 def test_two_phases_at_one_position_are_an_error(tmp_path: Path) -> None:
@@ -119,14 +133,111 @@ def test_several_series_are_named_and_a_small_one_is_left_out(tmp_path: Path) ->
             SeriesDescription="bone",
         )
     with pytest.raises(
-        VolumeError, match=r"holds 2 CT series: 1\.2\.3 \(no description, 6 slices\); 9\.8 \(bone, 4 slices\)"
+        VolumeError,
+        match=r"holds 2 CT series: 1\.2\.3 \(no description, 6 slices\); 9\.8 \(bone, 4 slices\); "
+        r"name the one to use behind the path, as folder#UID",
     ):
         read_volume(folder)
+    np.testing.assert_array_equal(read_volume(folder, series="1.2.3").voxels, BODY)
+    other = read_volume(folder, series="9.8")
+    np.testing.assert_array_equal(other.voxels, BODY[:4])
+    assert other.remarks == ("slices of other series left out: 6",)
+    with pytest.raises(VolumeError, match=r"holds no CT series 7; those that are there: 1\.2\.3 .*; 9\.8 \(bone"):
+        read_volume(folder, series="7")
+    # What another series lacks is no matter.
+    write_slice(folder, "other4", BODY[4], [0, 0, 4.0], SeriesInstanceUID="9.8", RescaleSlope=None)
+    np.testing.assert_array_equal(read_volume(folder, series="1.2.3").voxels, BODY)
     many = tmp_path / "many"
     for index in range(20):
         write_slice(many, f"{index}", BODY[index % 6], [0, 0, float(index)])
     write_slice(many, "stray", BODY[0], [0, 0, 7.0], SeriesInstanceUID="9.8")
-    assert read_volume(many).voxels.shape == (20, 4, 5)
+    volume = read_volume(many)
+    assert volume.voxels.shape == (20, 4, 5)
+    assert volume.remarks == ("slices of other series left out: 1",)
+
+
+def test_slices_can_be_left_as_stored(tmp_path: Path) -> None:
+    for index in range(BODY.shape[1]):
+        write_slice(
+            tmp_path / "series",
+            f"{index}",
+            BODY[:, BODY.shape[1] - 1 - index],
+            [0.0, -0.9 * index, 0.0],
+            ImageOrientationPatient=[1, 0, 0, 0, 0, 1],
+            PixelSpacing=[2.5, 0.7],
+        )
+    # The normal runs to the anterior side, so the slices follow each other from back to front.
+    volume = read_volume(tmp_path / "series", orientation="stored")
+    np.testing.assert_array_equal(volume.voxels, BODY[:, ::-1].transpose(1, 0, 2))
+    assert volume.spacing_mm == pytest.approx((0.9, 2.5, 0.7))
+    np.testing.assert_array_equal(read_volume(tmp_path / "series").voxels, BODY)
+
+
+def write_tilted(folder: Path, degrees: float, **tags: object) -> Path:
+    turn = np.radians(degrees)
+    rows_along = [0, round(float(np.cos(turn)), 8), round(float(np.sin(turn)), 8)]
+    for index in range(len(BODY)):
+        origin = [-10.0, -20.0, 2.5 * index]
+        write_slice(folder, f"{index}", BODY[index], origin, ImageOrientationPatient=[1, 0, 0, *rows_along], **tags)
+    return folder
+
+
+def test_a_tilted_gantry_is_remarked_with_its_angle(tmp_path: Path) -> None:
+    volume = read_volume(write_tilted(tmp_path / "tilted", 12.3, GantryDetectorTilt=12.3))
+    np.testing.assert_array_equal(volume.voxels, BODY)
+    assert volume.spacing_mm[0] == pytest.approx(2.5 * np.cos(np.radians(12.3)))
+    assert volume.remarks == (
+        "gantry tilted by 12.3 degrees: slices are stacked along their normal, not sheared back",
+        "oblique by 12.3 degrees: taken along its nearest axes, not rotated",
+    )
+    assert read_volume(write_tilted(tmp_path / "slight", 0.3)).remarks == ()
+    (told,) = read_volume(write_series(tmp_path / "told", GantryDetectorTilt=-20)).remarks
+    assert told == "gantry tilted by 20.0 degrees by its tag, yet slices lie straight above each other"
+
+
+def test_gaps_and_shifts_that_are_small_are_remarked(tmp_path: Path) -> None:
+    for index in range(len(BODY)):
+        write_slice(tmp_path / "gaps", f"{index}", BODY[index], [0, 0, 2.5 * index + (0.4 if index == 2 else 0.0)])
+        write_slice(tmp_path / "shifts", f"{index}", BODY[index], [7.0 if index == 2 else 0.0, 0, 2.5 * index])
+    (gaps,) = read_volume(tmp_path / "gaps").remarks
+    assert gaps == "slices lie 2.10 to 2.90 mm apart: 2.50 mm is taken"
+    (shifts,) = read_volume(tmp_path / "shifts").remarks
+    assert shifts == "slices are shifted against each other in their plane by up to 7.0 mm"
+
+
+def jpeg_lossless(values: np.ndarray, path: Path) -> bytes:
+    """The slice's pixel data as GDCM encodes them."""
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetUseCompression(True)
+    writer.SetCompressor("JPEG")
+    writer.Execute(SimpleITK.GetImageFromArray(values), str(path), True, -1)
+    encoded = pydicom.dcmread(path)
+    assert encoded.file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    return bytes(encoded.PixelData)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1])
+def test_lossless_compressions_are_decoded(tmp_path: Path, syntax: UID) -> None:
+    for path in sorted(write_series(tmp_path / "series").iterdir()):
+        one = pydicom.dcmread(path)
+        if syntax == JPEGLosslessSV1:
+            one.PixelData = jpeg_lossless(one.pixel_array, tmp_path / "encoded.dcm")
+            one.file_meta.TransferSyntaxUID = syntax
+        else:
+            one.compress(syntax)
+        one.save_as(path)
+    np.testing.assert_array_equal(read_volume(tmp_path / "series").voxels, BODY)
+
+
+def test_a_transfer_syntax_without_decoder_is_named(tmp_path: Path) -> None:
+    for path in write_series(tmp_path / "series").iterdir():
+        one = pydicom.dcmread(path)
+        one.PixelData = encapsulate([b"a film"])
+        one.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")
+        one.save_as(path)
+    with pytest.raises(VolumeError, match=r"of transfer syntax MPEG2 Main Profile / Main Level, cannot be decoded"):
+        read_volume(tmp_path / "series")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +245,10 @@ def test_several_series_are_named_and_a_small_one_is_left_out(tmp_path: Path) ->
     [
         ({"RescaleIntercept": None}, "no rescale slope and intercept"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "no pair of perpendicular unit vectors"),
-        ({"PixelSpacing": [0.0, 0.7]}, "spacing"),
+        ({"PixelSpacing": [0.0, 0.7]}, "is zero"),
+        ({"PixelSpacing": [0.9, -0.7]}, "is negative"),
+        ({"PixelSpacing": [0.9, 0.7, 0.7]}, "incomplete image plane"),
+        ({"RescaleSlope": "1e39", "RescaleIntercept": 0}, "overflows"),
         ({"Modality": "MR"}, "no CT slices \\(found: 6 MR\\)"),
         ({"NumberOfFrames": 4}, "multi-frame CT"),
         ({"PixelData": b"12"}, "cannot be decoded"),
