@@ -1,6 +1,14 @@
-"""Ingest: studies are read, put through the recipe and encoded once, on Ray Data with its back-pressure."""
+"""Ingest: studies are read, put through the recipe and encoded once, on Ray Data with its back-pressure.
 
-from collections.abc import Iterator
+A study that cannot be used is answered with its reason. Storage that stays away ends the ingest; a process that dies
+is started again, and a study that kills every process that reads it is answered so.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,93 +16,250 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from rlaif.config import IngestSettings
-from rlaif.features import FeatureStore, feature_key
+from rlaif.features import FeatureStore
 from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.volumes.recipes import RECIPES
 from rlaif.volumes.resampling import apply
-from rlaif.volumes.volume import VolumeError, check_hounsfield, read_volume
+from rlaif.volumes.source import VolumeSource
+from rlaif.volumes.volume import Orientation, VolumeError
 
 Batch = dict[str, NDArray[Any]]
+Row = dict[str, Any]
+
+STAGE = "ingest"
+# Bytes of preprocessed voxels that one process hands on at once.
+BLOCK_BYTES = 128 * 2**20
+# Studies that one task reads, one after the other: what a dying process leaves to be read again.
+TASK_STUDIES = 16
+# How often a block is read again after its process died, and how many blocks may be given up for reading one by one.
+DEATHS, LOST_BLOCKS = 2, 8
+
+
+class IngestStalled(RuntimeError):
+    """No study was finished for longer than the settings allow."""
 
 
 class ReadVolumes:
-    """Reads volumes and applies the recipe: voxels `[studies, 1, depth, height, width]` float16, or a reason."""
+    """Reads volumes and applies the recipe: voxels `[studies, 1, depth, height, width]` float16, or a reason.
 
-    def __init__(self, recipe: str) -> None:
+    With `keep_voxels=False` the voxels are made and let go.
+    """
+
+    def __init__(self, recipe: str, orientation: Orientation, *, keep_voxels: bool) -> None:
         self.recipe = RECIPES[recipe]
+        self.orientation = orientation
+        self.keep_voxels = keep_voxels
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
         torch.set_num_threads(1)
-        voxels, reasons = [], []
-        for path in batch["volume"]:
+        at_once = batch_of(self.recipe.size, TASK_STUDIES)
+        for start in range(0, len(batch["study_id"]), at_once):
+            rows = {name: column[start : start + at_once] for name, column in batch.items()}
+            yield rows | self._read([str(source) for source in rows["source"]])
+
+    def _read(self, sources: list[str]) -> Batch:
+        voxels = np.zeros((len(sources) if self.keep_voxels else 0, 1, *self.recipe.size), np.float16)
+        reasons, remarks, seconds = [], [], []
+        for place, source in enumerate(sources):
+            started = read = time.monotonic()
+            reason, said = "", ""
             try:
-                volume = read_volume(Path(path))
-                check_hounsfield(volume)
-                voxels.append(apply(self.recipe, volume).astype(np.float16))
-                reasons.append("")
+                volume = VolumeSource.from_json(source).read(self.orientation)
+                read, said = time.monotonic(), "\n".join(volume.remarks)
+                values = apply(self.recipe, volume)
+                if self.keep_voxels:
+                    voxels[place] = values
             except (VolumeError, OSError) as error:
-                voxels.append(np.zeros((1, *self.recipe.size), np.float16))
-                reasons.append(" ".join(str(error).split()) or type(error).__name__)
-        return {**batch, "voxels": np.stack(voxels), "reason": np.array(reasons, dtype=object)}
+                reason = " ".join(str(error).split()) or type(error).__name__
+            reasons.append(reason)
+            remarks.append(said)
+            seconds.append((read - started, time.monotonic() - read))
+        answers: Batch = {
+            "reason": np.array(reasons, dtype=object),
+            "remarks": np.array(remarks, dtype=object),
+            "seconds": np.array(seconds),
+        }
+        return answers | ({"voxels": voxels} if self.keep_voxels else {})
 
 
 class Encode:
-    """Encodes volumes and writes their features as one shard of the store; passes on keys and reasons alone."""
+    """Encodes volumes and writes their features as shards of the store; passes on everything but the voxels."""
 
-    def __init__(self, policy_folder: str, store: str) -> None:
-        self.encoder = load_encoder(Path(policy_folder))
+    def __init__(self, policy_folder: str, store: str, shard_bytes: int) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.encoder = load_encoder(Path(policy_folder)).to(self.device)
         self.store = FeatureStore(Path(store))
+        self.shard_bytes = shard_bytes
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Batch:
+        started = time.monotonic()
         good = [row for row, reason in enumerate(batch["reason"]) if not reason]
         if good:
-            features = self.encoder(torch.from_numpy(batch["voxels"][good]).float())
+            features = self.encoder(torch.from_numpy(batch["voxels"][good]).to(self.device).float()).cpu()
             keys = [str(batch["feature_key"][row]) for row in good]
-            self.store.write(dict(zip(keys, features, strict=True)))
-        return {name: batch[name] for name in ("study_id", "volume", "feature_key", "reason")}
+            self.store.write(dict(zip(keys, features, strict=True)), compact_at=self.shard_bytes)
+        count = len(batch["reason"])
+        encoding = np.full((count, 1), (time.monotonic() - started) / max(1, count))
+        seconds = np.concatenate([batch["seconds"], encoding], axis=1)
+        return {name: column for name, column in batch.items() if name != "voxels"} | {"seconds": seconds}
 
 
-def read_studies(rows: list[dict[str, str]], recipe: str, settings: IngestSettings) -> ray.data.Dataset:
-    """A data set of preprocessed volumes; `rows` have study_id, volume and feature_key."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    blocks = max(1, -(-len(rows) // settings.batch))
-    return ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-        ReadVolumes(recipe).__call__, batch_size=settings.batch, num_cpus=settings.cpus
+def batch_of(size: tuple[int, int, int], most: int) -> int:
+    """Studies that are handed on at once: as many volumes of that size as a block holds, at least one."""
+    return max(1, min(most, BLOCK_BYTES // (2 * int(np.prod(size)))))
+
+
+def rows_of(studies: Iterable[Study], keys: dict[str, str]) -> list[Row]:
+    """What the readers are told of each study; `keys` holds feature keys by study."""
+    return [
+        {"study_id": one.study_id, "source": VolumeSource.of(one).to_json(), "feature_key": keys.get(one.study_id, "")}
+        for one in studies
+    ]
+
+
+def read_studies(
+    rows: list[Row], recipe: str, orientation: Orientation, settings: IngestSettings, *, keep_voxels: bool = True
+) -> ray.data.Dataset:
+    """A data set of preprocessed volumes with what is said of each, in the order of the rows."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = LOST_BLOCKS
+    readers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    # A few blocks for each reader where there are few studies, so that none waits for another's last ones.
+    a_task = max(1, min(TASK_STUDIES, -(-len(rows) // (4 * readers))))
+    return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // a_task)).map_batches(
+        ReadVolumes(recipe, orientation, keep_voxels=keep_voxels).__call__,
+        batch_size=a_task,
+        num_cpus=settings.cpus,
+        ray_remote_args_fn=lambda: {"max_retries": DEATHS},
     )
 
 
 def ingest(
-    studies: list[Study], policy_folder: Path, store: Path, recipe: str, encoder_checksum: str, settings: IngestSettings
+    studies: list[Study],
+    keys: dict[str, str],
+    recipe: str,
+    orientation: Orientation,
+    settings: IngestSettings,
+    encoder: tuple[Path, Path] | None,
 ) -> Iterator[Ingested | Quarantined]:
-    """Yields every study's feature key or the reason why it has none; what the store holds is not done again."""
-    present = FeatureStore(store).keys()
-    rows: list[dict[str, str]] = []
-    for study in studies:
-        try:
-            key = feature_key(study, RECIPES[recipe].checksum, encoder_checksum)
-        except OSError as error:
-            yield Quarantined(study.study_id, str(study.volume), "ingest", f"cannot be read: {error}")
-            continue
-        if key in present:
-            yield Ingested(study.study_id, key)
-        else:
-            rows.append({"study_id": study.study_id, "volume": str(study.volume), "feature_key": key})
+    """Yields, for every study in any order, that its features are in the store, or the reason why they are not.
+
+    `keys` holds the feature key of each study, `encoder` the policy's folder and the feature store's; without them
+    the volumes are read and put through the recipe, and no more. Raises StorageUnavailable and IngestStalled.
+    """
+    rows = rows_of(studies, keys)
+    left = {str(row["study_id"]): (row, study) for row, study in zip(rows, studies, strict=True)}
     if not rows:
         return
-    encoded = read_studies(rows, recipe, settings).map_batches(
-        Encode,
-        fn_constructor_args=(str(policy_folder), str(store)),
-        batch_size=settings.batch,
-        num_cpus=settings.cpus,
-        compute=ray.data.ActorPoolStrategy(size=settings.encoders),
-    )
-    for row in encoded.iter_rows():
-        if row["reason"]:
-            yield Quarantined(row["study_id"], row["volume"], "ingest", row["reason"])
-        else:
-            yield Ingested(row["study_id"], row["feature_key"])
-    FeatureStore(store).compact(settings.shard_mib * 2**20)
+    pipeline = read_studies(rows, recipe, orientation, settings, keep_voxels=encoder is not None)
+    if encoder is not None:
+        pipeline = pipeline.map_batches(
+            Encode,
+            fn_constructor_args=_encoder_arguments(encoder, settings),
+            batch_size=batch_of(RECIPES[recipe].size, settings.batch),
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus or None,
+            compute=ray.data.ActorPoolStrategy(size=settings.encoders),
+            ray_remote_args_fn=lambda: {"max_restarts": DEATHS, "max_task_retries": DEATHS},
+        )
+    for row in in_time(pipeline.iter_rows(), settings.timeout_s):
+        _, study = left.pop(row["study_id"])
+        yield _answer(row, study)
+    # What is missing was in blocks whose processes died again and again: each study on its own now.
+    for row, study in left.values():
+        yield _alone(row, study, recipe, orientation, settings, encoder)
+    if encoder is not None:
+        FeatureStore(encoder[1]).compact(settings.shard_mib * 2**20)
+
+
+def _encoder_arguments(encoder: tuple[Path, Path], settings: IngestSettings) -> tuple[str, str, int]:
+    return str(encoder[0]), str(encoder[1]), settings.shard_mib * 2**20
+
+
+def _answer(row: Row, study: Study) -> Ingested | Quarantined:
+    if row["reason"]:
+        return Quarantined(study.study_id, str(study.volume), STAGE, row["reason"])
+    read_s, recipe_s, *encode_s = (float(part) for part in row["seconds"])
+    remarks = tuple(row["remarks"].split("\n")) if row["remarks"] else ()
+    return Ingested(study.study_id, row["feature_key"] or None, remarks, read_s, recipe_s, sum(encode_s))
+
+
+@ray.remote(max_retries=0)
+def _ingest_one(row: Row, recipe: str, orientation: Orientation, encoder: tuple[str, str, int] | None) -> Row:
+    columns = {name: np.array([value], dtype=object) for name, value in row.items()}
+    (batch,) = ReadVolumes(recipe, orientation, keep_voxels=encoder is not None)(columns)
+    if encoder is not None:
+        batch = Encode(*encoder)(batch)
+    return {name: column[0] for name, column in batch.items() if name != "voxels"}
+
+
+def _alone(
+    row: Row,
+    study: Study,
+    recipe: str,
+    orientation: Orientation,
+    settings: IngestSettings,
+    encoder: tuple[Path, Path] | None,
+) -> Ingested | Quarantined:
+    """The answer for one study, read by a process of its own."""
+    arguments = None if encoder is None else _encoder_arguments(encoder, settings)
+    reading = _ingest_one.options(num_cpus=settings.cpus, num_gpus=settings.gpus or None)
+    try:
+        answer = ray.get(reading.remote(row, recipe, orientation, arguments), timeout=settings.timeout_s)
+    except RayTaskError:
+        raise
+    except (WorkerCrashedError, OutOfMemoryError) as error:
+        reason = (
+            f"every process that read it died, the last one alone with it ({type(error).__name__}): the file crashes "
+            "its decoder or takes more memory than the machine has; convert it, or leave it out"
+        )
+        return Quarantined(study.study_id, str(study.volume), STAGE, reason)
+    return _answer(answer, study)
+
+
+def in_time(rows: Iterable[Row], timeout_s: float) -> Iterator[Row]:
+    """The rows as they come; raises IngestStalled where the next one takes longer than `timeout_s`."""
+    arrived: queue.Queue[Row | BaseException | None] = queue.Queue(maxsize=256)
+    stopped = threading.Event()
+
+    def put(item: Row | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                return arrived.put(item, timeout=1.0)
+            except queue.Full:
+                continue
+
+    def follow() -> None:
+        try:
+            for row in rows:
+                put(row)
+                if stopped.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 (raised again in the thread that waits)
+            put(error)
+
+    threading.Thread(target=follow, daemon=True, name="ingest-rows").start()
+    try:
+        while True:
+            try:
+                item = arrived.get(timeout=timeout_s)
+            except queue.Empty:
+                raise IngestStalled(
+                    f"no study was finished in {timeout_s:g} s: see the storage and the cluster's load, or raise "
+                    "ingest.timeout_s; the same command goes on from what is done"
+                ) from None
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()

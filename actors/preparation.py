@@ -17,13 +17,12 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.datasets import phantom, registry
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.datasets.study_table import StudyTable
-from rlaif.files import checksum_of, private_folder, replacing_folder
+from rlaif.files import private_folder, replacing_folder
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import read_settings
 from rlaif.progress import Progress
-from rlaif.records import Ingested, Quarantined, Study
+from rlaif.records import Quarantined, Study
 from rlaif.reports.prompts import target_text
-from rlaif.volumes.recipes import RECIPES
 
 
 class TooManyBad(RuntimeError):
@@ -46,10 +45,14 @@ def prepare_studies(run: RunFolder, config: Config) -> None:
     run.replace("quarantine", Quarantined, table.quarantined)
     check_bad(config, len(table.quarantined), table.readable + len(table.quarantined), "studies", table.quarantined)
     counts = {split: sum(study.split == split for study in table.studies) for split in ("sft", "align", "heldout")}
-    if config.run.rounds and not counts["align"]:
-        raise ConfigurationError("no study is in the split align, so there is nothing to align on: see data.split")
     run.finish("studies", seconds=time.monotonic() - started, **counts, quarantined=len(table.quarantined))
     print(f"studies: {counts}, {len(table.quarantined)} in quarantine", flush=True)
+
+
+def check_alignment(run: RunFolder, config: Config) -> None:
+    """Raises ConfigurationError where rounds are wanted and no patient is there to align on."""
+    if config.run.rounds and not run.facts("studies")["align"]:
+        raise ConfigurationError("no study is in the split align, so there is nothing to align on: see data.split")
 
 
 def _load(config: Config) -> StudyTable:
@@ -94,33 +97,6 @@ def start_policy(run: RunFolder, config: Config) -> Path:
         if not run.done("start"):
             run.finish("start", seconds=time.monotonic() - started)
     return folder
-
-
-def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
-    """Encodes every study once; gives the feature store's folder, or None for a text-only policy."""
-    settings = read_settings(start)
-    if settings.recipe is None:
-        return None
-    encoder = checksum_of(start / "encoder.safetensors")
-    store = private_folder(config.cache.root / "features") / key_of(RECIPES[settings.recipe].checksum, encoder)
-    if run.done("ingest"):
-        return store
-    from actors.ingest import ingest
-
-    studies = run.read("studies", Study)
-    imaged = [study for study in studies if study.volume is not None]
-    progress = Progress("ingest", len(imaged))
-    features: list[Ingested] = []
-    bad: list[Quarantined] = []
-    for one in ingest(imaged, start, store, settings.recipe, encoder, config.ingest):
-        (features if isinstance(one, Ingested) else bad).append(one)  # type: ignore[arg-type]
-        progress.advance()
-    run.replace("features", Ingested, features)
-    earlier = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
-    run.replace("quarantine", Quarantined, [*earlier, *bad])
-    check_bad(config, len(bad), len(imaged), "studies", bad)
-    run.finish("ingest", seconds=progress.seconds, encoded=len(features), quarantined=len(bad))
-    return store
 
 
 def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Path:

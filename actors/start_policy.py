@@ -6,7 +6,7 @@ import ray
 
 from actors.encoder_training import train_encoder
 from actors.fleet import steps_of
-from actors.ingest import read_studies
+from actors.ingest import read_studies, rows_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.models.pretrained import pretrained_policy
 from rlaif.models.tiny import new_policy
@@ -32,12 +32,8 @@ def _train_encoder(config: Config, studies: list[Study], folder: Path) -> Path:
     if policy.encoder is None or policy.recipe is None or training is None:
         raise ConfigurationError("an image policy from nothing needs policy.recipe and policy.encoder_training")
     reports = {study.study_id: study.findings for study in studies if study.findings and study.volume}
-    rows = [
-        {"study_id": study.study_id, "volume": str(study.volume), "feature_key": ""}
-        for study in studies
-        if study.study_id in reports
-    ]
-    volumes = read_studies(rows, policy.recipe, config.ingest).materialize()
+    rows = rows_of([study for study in studies if study.study_id in reports], {})
+    volumes = read_studies(rows, policy.recipe, config.recipe.orientation, config.ingest).materialize()
     target = folder / "encoder-training.safetensors"
     threads = max(1, int(ray.cluster_resources().get("CPU", 1)))
     stream = train_encoder.options(num_cpus=1).remote(

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from actors.cluster import joined
 from actors.fleet import Fleet
-from actors.preparation import base_policy, ingest_studies, prepare_studies, start_policy
+from actors.ingest_stage import ingest_studies
+from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
 from actors.rounds import evaluate, learn, make_pairs, round_name, sample_and_judge
 from rlaif.cases import cases_of
 from rlaif.config import Config
@@ -38,6 +39,7 @@ def main(config: Config) -> None:
 
 def align(run: RunFolder, config: Config) -> None:
     prepare_studies(run, config)
+    check_alignment(run, config)
     start = start_policy(run, config)
     features = ingest_studies(run, config, start)
     fleet = Fleet(config, features)

@@ -175,12 +175,35 @@ class LearnerSettings(Section):
     """Longest wait for one stage of a rank."""
 
 
+class RecipeChoice(Section):
+    """The preprocessing of volumes."""
+
+    name: str | None
+    """A recipe of `rlaif.volumes.recipes`; None: the one that the policy names."""
+    orientation: Literal["canonical", "stored"]
+    """`stored` leaves voxels as the file has them, as CT-CLIP's code does: left and right are then the file's."""
+
+    @model_validator(mode="after")
+    def _exists(self) -> "RecipeChoice":
+        if self.name is not None and self.name not in RECIPES:
+            raise ValueError(f"there is no recipe {self.name!r}; there are {', '.join(RECIPES)}")
+        return self
+
+
 class IngestSettings(Section):
+    encode: bool
+    """False: volumes are read and put through the recipe, and no features are made (jobs/ingest.py)."""
     cpus: float = Field(ge=0)
+    gpus: float = Field(ge=0)
+    """GPUs of one encoder."""
     encoders: int = Field(ge=1)
     batch: int = Field(ge=1)
+    """Most studies encoded at once; large volumes go in smaller batches of about 128 MiB."""
     shard_mib: int = Field(ge=1)
     timeout_s: float = Field(gt=0)
+    """Longest wait for the next finished study."""
+    qa_studies: int = Field(ge=0)
+    """Studies on the QA sheet."""
 
 
 class HeldoutSettings(Section):
@@ -199,6 +222,7 @@ class Config(Section):
     run: RunSettings
     cache: CacheSettings
     data: DataSettings
+    recipe: RecipeChoice
     policy: PolicyChoice
     judge: JudgeSettings
     pairs: PairSettings
@@ -207,6 +231,19 @@ class Config(Section):
     ingest: IngestSettings
     heldout: HeldoutSettings
     cluster: ClusterSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chosen_recipe(cls, values: Any) -> Any:
+        """A chosen recipe stands in the place of a new policy's own, so that the policy's checks are made of it."""
+        if not isinstance(values, dict):
+            return values
+        recipe, policy, ingest = (values.get(name) for name in ("recipe", "policy", "ingest"))
+        if not (isinstance(recipe, dict) and isinstance(policy, dict) and isinstance(ingest, dict)):
+            return values
+        if recipe.get("name") and policy.get("encoder") and ingest.get("encode"):
+            return values | {"policy": policy | {"recipe": recipe["name"]}}
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -255,7 +292,7 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
     run = config.run.model_copy(update={"root": (project / config.run.root.expanduser()).resolve()})
     cache = config.cache.model_copy(update={"root": (project / config.cache.root.expanduser()).resolve()})
     placed = config.model_copy(update={"run": run, "cache": cache, "data": _placed_data(config)})
-    return placed.model_copy(update={"policy": _placed_policy(config.policy)})
+    return placed.model_copy(update={"policy": _placed_policy(config)})
 
 
 def _placed_data(config: Config) -> Any:
@@ -269,10 +306,13 @@ def _placed_data(config: Config) -> Any:
     return config.data.model_copy(update={"path": str(path)})
 
 
-def _placed_policy(policy: PolicyChoice) -> PolicyChoice:
+def _placed_policy(config: Config) -> PolicyChoice:
+    policy, chosen = config.policy, config.recipe.name
     if policy.path is not None:
         path = Path(policy.path).expanduser().absolute()
-        read_settings(path)
+        own = read_settings(path).recipe
+        if config.ingest.encode and chosen not in (None, own):
+            raise ConfigurationError(f"recipe={chosen}: the encoder of {path} expects {own}; leave recipe out")
         return policy.model_copy(update={"path": str(path)})
     if policy.pretrained is not None and policy.pretrained.path is not None:
         path = Path(policy.pretrained.path).expanduser().absolute()

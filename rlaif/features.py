@@ -5,17 +5,15 @@ stands in two shards (a kill while compacting) has the same features in both.
 """
 
 import fcntl
-import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-
-from rlaif.records import Study
 
 
 class FeatureMissing(KeyError):
@@ -25,18 +23,9 @@ class FeatureMissing(KeyError):
         return str(self.args[0])
 
 
-def feature_key(study: Study, recipe: str, encoder_checksum: str) -> str:
-    """The key of a study's features: its volume's identity, the recipe, the encoder and the dtype.
-
-    Files count by path, size and time; a series by all of its files. Raises OSError where the volume is not there.
-    """
-    if study.volume is None:
-        raise ValueError(f"study {study.study_id} has no volume: it has no features")
-    path = Path(study.volume)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    states = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
-    identity = f"{path}|{states}|{recipe}|{encoder_checksum}|float16"
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+def feature_bytes(studies: int, tokens: int, hidden: int) -> int:
+    """The bytes of float16 features of so many studies, told before they are made."""
+    return studies * tokens * hidden * 2
 
 
 class FeatureStore:
@@ -47,6 +36,7 @@ class FeatureStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._shards: dict[str, safe_open] = {}
         self._shard_of: dict[str, str] = {}
+        self._written: dict[Path, int] = {}
 
     def _refresh(self) -> None:
         names = {path.name for path in self.folder.glob("shard-*.safetensors")}
@@ -79,8 +69,11 @@ class FeatureStore:
         """The features `[keys, tokens, hidden]` of several keys."""
         return torch.stack([self.get(key) for key in keys])
 
-    def write(self, features: dict[str, Tensor]) -> Path:
-        """Writes one shard, atomically and durably."""
+    def write(self, features: dict[str, Tensor], compact_at: int | None = None) -> Path:
+        """Writes one shard, atomically and durably.
+
+        With `compact_at`, the shards that this writer wrote become one as soon as they hold so many bytes.
+        """
         path = self.folder / f"shard-{uuid.uuid4().hex}.safetensors"
         temporary = self.folder / f".{path.name}.tmp"
         save_file({key: tensor.to(torch.float16).contiguous() for key, tensor in features.items()}, temporary)
@@ -88,16 +81,25 @@ class FeatureStore:
             os.fsync(file.fileno())
         temporary.chmod(0o600)
         os.replace(temporary, path)
+        if compact_at is not None:
+            self._written[path] = path.stat().st_size
+            if len(self._written) > 1 and sum(self._written.values()) >= compact_at:
+                # Another run may have merged some of them meanwhile.
+                self._locked(lambda: self._merge([one for one in self._written if one.exists()]))
+                self._written = {}
         return path
 
     def compact(self, shard_bytes: int) -> None:
         """Merges small shards into shards of about the given size; nothing where another run is doing so."""
+        self._locked(lambda: self._compact(shard_bytes))
+
+    def _locked(self, action: Callable[[], None]) -> None:
         with (self.folder / ".compacting").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            self._compact(shard_bytes)
+            action()
 
     def _compact(self, shard_bytes: int) -> None:
         small = sorted(

@@ -45,7 +45,7 @@ def plan_of(config: Config) -> Plan:
 
     Raises DatasetError and PolicyError where the run itself would.
     """
-    recipe, encoder = _vision(config)
+    recipe, encoder = vision(config)
     counts = counts_of(config, image=recipe is not None)
     size = _size(config, encoder)
     run = config.run.root / config.run.name
@@ -70,7 +70,7 @@ def plan_of(config: Config) -> Plan:
     )
 
 
-def _vision(config: Config) -> tuple[str | None, CTViTSettings | None]:
+def vision(config: Config) -> tuple[str | None, CTViTSettings | None]:
     """The recipe and encoder of the policy that the run starts from."""
     if config.policy.path is None:
         return config.policy.recipe, config.policy.encoder

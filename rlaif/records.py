@@ -67,10 +67,18 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Ingested:
-    """A study whose encoder features are in the feature store under `feature_key`."""
+    """A study whose encoder features are in the feature store under `feature_key`.
+
+    The key is None where volumes were only read and put through the recipe. `remarks` are what a person should know
+    of a volume that is usable; the times are seconds of reading, recipe and encoding, 0 for what was there before.
+    """
 
     study_id: str
-    feature_key: str
+    feature_key: str | None
+    remarks: tuple[str, ...] = ()
+    read_s: float = 0.0
+    recipe_s: float = 0.0
+    encode_s: float = 0.0
 
 
 @dataclass(frozen=True)

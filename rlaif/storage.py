@@ -65,7 +65,7 @@ def parent_of(location: str) -> str:
 def filesystem_of(location: str) -> tuple[arrow_fs.FileSystem, str]:
     """The file system of an `s3://` address and the path there, `bucket/key`; raises StorageAddressError."""
     address, _, options = location.removeprefix(S3).partition("?")
-    if not is_remote(location) or not address.strip("/"):
+    if not is_remote(location) or not address.partition("/")[0]:
         raise StorageAddressError(f"{location!r} is no address of the form s3://bucket/prefix")
     if ".." in PurePosixPath(address).parts:
         raise StorageAddressError(f"{location!r} holds '..': give the address itself")

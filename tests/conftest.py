@@ -36,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure() -> None:
     # Ray reads the token when it is imported: it must be there before the first test module is.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    # What the S3 server of the tests takes; without the last one, clients look for a cloud machine's own role.
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,44 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         end(head)
         patch.undo()
         shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of an S3 server on this machine."""
+
+    options: str
+
+    def location(self, key: str) -> str:
+        """The address of a key as users write it."""
+        return f"s3://cts/{key}?{self.options}"
+
+    def upload(self, folder: Path, key: str) -> str:
+        """Copies a folder into the bucket and gives its address."""
+        import pyarrow.fs as arrow_fs
+
+        from rlaif.storage import filesystem_of
+
+        remote, path = filesystem_of(self.location(key))
+        arrow_fs.copy_files(str(folder), path, arrow_fs.LocalFileSystem(), remote)
+        return self.location(key)
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[Bucket]:
+    """A bucket `cts` on a real S3-compatible HTTP server at 127.0.0.1."""
+    import pyarrow.fs as arrow_fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    maker = arrow_fs.S3FileSystem(
+        endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True
+    )
+    maker.create_dir("cts")
+    yield Bucket(f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1")
+    server.stop()
 
 
 def end(process: subprocess.Popen[Any]) -> None:

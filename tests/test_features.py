@@ -1,7 +1,6 @@
-"""The feature store: keys that follow the content, shards that are whole or not there."""
+"""The feature store: shards that are whole or not there, and their size."""
 
 import fcntl
-import os
 import threading
 from pathlib import Path
 
@@ -9,12 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlaif.features import FeatureMissing, FeatureStore, feature_key
-from rlaif.records import Study
-
-
-def study(volume: Path | None) -> Study:
-    return Study("s1", "p1", "test", "align", volume=str(volume) if volume else None)
+from rlaif.features import FeatureMissing, FeatureStore, feature_bytes
 
 
 def features(*keys: str) -> dict[str, Tensor]:
@@ -121,35 +115,34 @@ def test_a_kill_while_compacting_leaves_keys_twice_and_readable(tmp_path: Path) 
     assert len(list(tmp_path.glob("shard-*"))) == 1 and float(store.get("c")[0, 0]) == 2.0
 
 
-def test_the_key_follows_file_recipe_and_encoder(tmp_path: Path) -> None:
-    volume = tmp_path / "a.nii"
-    volume.write_bytes(b"one")
-    os.utime(volume, ns=(10**18, 10**18))
-    key = feature_key(study(volume), "recipe", "encoder")
-    assert key == feature_key(study(volume), "recipe", "encoder") and len(key) == 32
-    others = {feature_key(study(volume), "recipe-2", "encoder"), feature_key(study(volume), "recipe", "encoder-2")}
-    os.utime(volume, ns=(10**18 + 1, 10**18 + 1))
-    others.add(feature_key(study(volume), "recipe", "encoder"))
-    volume.write_bytes(b"other")
-    os.utime(volume, ns=(10**18, 10**18))
-    others.add(feature_key(study(volume), "recipe", "encoder"))
-    assert len(others) == 4 and key not in others
+def test_the_size_of_features_is_known_before_they_are_made() -> None:
+    # 3D-CT-GPT++'s pooled CTViT features of 50,000 studies, and mu2's eight frames of 256 tokens of 2,048 each.
+    assert feature_bytes(50_000, 512, 512) == 26_214_400_000
+    assert feature_bytes(50_000, 8 * 2048, 768) == 1_258_291_200_000
 
 
-def test_the_key_of_a_series_follows_its_slices(tmp_path: Path) -> None:
-    series = tmp_path / "series"
-    series.mkdir()
-    (series / "1.dcm").write_bytes(b"one")
-    key = feature_key(study(series), "recipe", "encoder")
-    status = series.stat()
-    # The same folder time with other content: what a copy that keeps times gives.
-    (series / "1.dcm").write_bytes(b"three")
-    os.utime(series, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert feature_key(study(series), "recipe", "encoder") != key
+def test_a_writers_small_shards_become_one_as_they_reach_the_size(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    for number in range(40):
+        store.write({f"k{number}": torch.full((64, 64), float(number))}, compact_at=64 * 64 * 2 * 8)
+        assert len(list(tmp_path.glob("shard-*"))) <= 40 // 8 + 8
+    assert len(list(tmp_path.glob("shard-*"))) <= 40 // 8 + 1
+    assert [float(store.get(f"k{number}")[0, 0]) for number in range(40)] == list(range(40))
 
 
-def test_a_study_without_a_volume_has_no_key(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="study s1 has no volume"):
-        feature_key(study(None), "recipe", "encoder")
-    with pytest.raises(FileNotFoundError):
-        feature_key(study(tmp_path / "gone.nii"), "recipe", "encoder")
+def test_two_writers_that_compact_lose_nothing(tmp_path: Path) -> None:
+    def write(start: int) -> None:
+        writer = FeatureStore(tmp_path)
+        for number in range(start, start + 40):
+            writer.write({f"k{number}": torch.full((16, 16), float(number))}, compact_at=2000)
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in (0, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = FeatureStore(tmp_path)
+    assert store.keys() == {f"k{number}" for number in range(80)}
+    assert all(float(store.get(f"k{number}")[0, 0]) == number for number in range(80))
+    store.compact(2**20)
+    assert len(list(tmp_path.glob("shard-*"))) == 1 and len(store.keys()) == 80

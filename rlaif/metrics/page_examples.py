@@ -9,6 +9,7 @@ from typing import Any
 from rlaif.metrics.display import display_of, is_number, main_metric, number_text
 from rlaif.metrics.page_images import SliceRow, study_slices
 from rlaif.metrics.page_run import read_rows, round_folders
+from rlaif.volumes.source import VolumeSource
 
 _TEXT_LIMIT = 4000
 _EXPLANATION_LIMIT = 1500
@@ -149,7 +150,7 @@ class StudyIndex:
 
     def _row(self, study_id: str) -> dict[str, Any]:
         if study_id not in self._rows:
-            columns = ["study_id", "volume", "findings", "impression"]
+            columns = ["study_id", "volume", "findings", "impression", "rescale", "spacing_mm"]
             found = read_rows(self._folder, columns, ("study_id", [study_id]))
             self._rows[study_id] = found[0] if found else {}
         return self._rows[study_id]
@@ -166,7 +167,8 @@ class StudyIndex:
             return SliceRow(note="The study is not in the run's studies table.")
         volume = row["volume"] or ""
         if volume not in self._images:
-            self._images[volume] = study_slices(row["volume"])
+            source = VolumeSource.at(volume, row["rescale"], row["spacing_mm"]) if volume else None
+            self._images[volume] = study_slices(source)
         return self._images[volume]
 
 

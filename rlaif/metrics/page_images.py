@@ -3,13 +3,17 @@
 import base64
 import io
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+
+from rlaif.storage import StorageUnavailable
+
+if TYPE_CHECKING:
+    from rlaif.volumes.source import VolumeSource
 
 # The usual lung window: centre -600 HU, width 1500 HU.
 LUNG_WINDOW = (-1350.0, 150.0)
@@ -70,9 +74,9 @@ def informative_indices(voxels: NDArray[Any]) -> tuple[int, int, int]:
     return places[0], places[1], places[2]
 
 
-def _grey(plane: NDArray[Any], spacing: tuple[float, float], scale: float) -> Image.Image:
-    """A slice `[rows, columns]` HU of that `spacing` (mm) in the lung window, at `scale` pixels a millimetre."""
-    low, high = LUNG_WINDOW
+def _grey(plane: NDArray[Any], spacing: tuple[float, float], scale: float, window: tuple[float, float]) -> Image.Image:
+    """A slice `[rows, columns]` of that `spacing` (mm) in a window of its values, at `scale` pixels a millimetre."""
+    low, high = window
     grey = (np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
     size = (max(1, round(plane.shape[1] * spacing[1] * scale)), max(1, round(plane.shape[0] * spacing[0] * scale)))
     return Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -85,32 +89,38 @@ def _png(image: Image.Image) -> str:
 
 
 def slices_of(voxels: NDArray[Any], spacing_mm: tuple[float, float, float]) -> SliceRow:
-    """The axial, coronal and sagittal slices of `[depth, height, width]` HU with the most lung, in the lung window.
+    """The axial, coronal and sagittal slices of `[depth, height, width]` HU with the most lung, in the lung window."""
+    return SliceRow(slices=slices_at(voxels, spacing_mm, informative_indices(voxels), LUNG_WINDOW))
+
+
+def slices_at(
+    voxels: NDArray[Any],
+    spacing_mm: tuple[float, float, float],
+    place: tuple[int, int, int],
+    window: tuple[float, float],
+) -> tuple[Slice, ...]:
+    """The axial, coronal and sagittal slices of `[depth, height, width]` values through a voxel, in a window of values.
 
     `spacing_mm` is in the order of the axes. Coronal and sagittal slices show the head end at the top.
     """
-    place = informative_indices(voxels)
     planes = (voxels[place[0]], voxels[::-1, place[1]], voxels[::-1, :, place[2]])
     spacings = (spacing_mm[1:], (spacing_mm[0], spacing_mm[2]), spacing_mm[:2])
     # One scale for all three, so that an organ has the same size in each plane.
     scale = _LONG_SIDE / max(length * distance for length, distance in zip(voxels.shape, spacing_mm, strict=True))
     slices = []
     for axis, (name, plane, spacing) in enumerate(zip(_PLANES, planes, spacings, strict=True)):
-        image = _grey(plane, (spacing[0], spacing[1]), scale)
+        image = _grey(plane, (spacing[0], spacing[1]), scale, window)
         caption = f"{name}, {place[axis] + 1} of {voxels.shape[axis]}"
         slices.append(Slice(name, caption, _png(image), image.width, image.height))
-    return SliceRow(slices=tuple(slices))
+    return tuple(slices)
 
 
-def study_slices(volume: str | None) -> SliceRow:
-    """The slices of a study's `volume`, or a note where it has none or can no longer be read."""
-    if volume is None:
+def study_slices(source: "VolumeSource | None") -> SliceRow:
+    """The slices of a study's CT, or a note where it has none or can no longer be read."""
+    if source is None:
         return SliceRow(note="This study has no CT: its policy works on text alone.")
-    from rlaif.volumes.volume import read_volume
-
     try:
-        read = read_volume(Path(volume))
-    except (OSError, ValueError) as error:
+        volume = source.read()
+    except (OSError, ValueError, StorageUnavailable) as error:
         return SliceRow(note=f"The CT cannot be read any more: {str(error)[:300]}")
-    spacing = (float(read.spacing_mm[0]), float(read.spacing_mm[1]), float(read.spacing_mm[2]))
-    return slices_of(np.asarray(read.voxels), spacing)
+    return slices_of(volume.voxels, volume.spacing_mm)

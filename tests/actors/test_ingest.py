@@ -1,14 +1,23 @@
 """Ingest on Ray Data: features are those of a direct computation, bad studies are set aside, nothing is done twice."""
 
+import gzip
 import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
 
-from actors.ingest import ingest
+from actors.ingest import IngestStalled, batch_of, in_time, ingest
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.features import FeatureStore
@@ -17,12 +26,13 @@ from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.volumes.recipes import RECIPES
 from rlaif.volumes.resampling import apply
+from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import read_volume
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def study(name: str, volume: Path) -> Study:
+def study(name: str, volume: Path | str) -> Study:
     return Study(name, f"patient-{name}", "phantom", "align", str(volume))
 
 
@@ -34,20 +44,30 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(root.rglob("*.nii.gz"))
 
 
-def run(studies: list[Study], small: Any, store: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Feature keys of the good studies and reasons of the bad ones, each by study."""
+def answers(studies: list[Study], small: Any, store: Path | None) -> dict[str, Ingested | Quarantined]:
+    """Every study's answer; what the store holds already is asked for again."""
     settings = small.config("ingest.batch=2").ingest
     encoder = checksum_of(small.first / "encoder.safetensors")
-    keys: dict[str, str] = {}
-    reasons: dict[str, str] = {}
-    for one in ingest(studies, small.first, store, "phantom", encoder, settings):
-        assert one.study_id not in keys.keys() | reasons.keys()
-        if isinstance(one, Ingested):
-            keys[one.study_id] = one.feature_key
-        else:
-            assert isinstance(one, Quarantined) and one.stage == "ingest"
-            reasons[one.study_id] = one.reason
-    return keys, reasons
+    keys = {}
+    for one in studies:
+        with suppress(FileNotFoundError):
+            keys[one.study_id] = VolumeSource.of(one).feature_key(RECIPES["phantom"], "canonical", encoder)
+    found: dict[str, Ingested | Quarantined] = {}
+    where = None if store is None else (small.first, store)
+    for one in ingest(studies, keys, "phantom", "canonical", settings, where):
+        assert one.study_id not in found
+        found[one.study_id] = one
+    return found
+
+
+def run(studies: list[Study], small: Any, store: Path | None) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Feature keys of the good studies and reasons of the bad ones, each by study."""
+    found = answers(studies, small, store)
+    assert found.keys() == {one.study_id for one in studies}
+    bad = {name: one for name, one in found.items() if isinstance(one, Quarantined)}
+    assert all(one.stage == "ingest" for one in bad.values())
+    keys = {name: one.feature_key for name, one in found.items() if isinstance(one, Ingested)}
+    return keys, {name: one.reason for name, one in bad.items()}
 
 
 def direct(small: Any, volume: Path) -> Tensor:
@@ -73,27 +93,117 @@ def test_good_studies_get_their_features_and_bad_ones_a_reason(
     assert store.keys() == set(keys.values())
     for number, volume in enumerate(volumes[:4]):
         expected = direct(small, volume)
-        found = store.get(keys[f"good-{number}"])
+        key = keys[f"good-{number}"]
+        assert key is not None
+        found = store.get(key)
         assert found.dtype == torch.float16 and found.shape == expected.shape
         assert float((found.float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
-    assert not torch.equal(store.get(keys["good-0"]), store.get(keys["good-1"]))
 
 
-def test_what_the_store_holds_is_not_encoded_again(
+def test_volumes_in_a_bucket_give_the_features_of_the_disk(
+    cluster: None, small: Any, volumes: list[Path], bucket: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "cts").mkdir()
+    for volume in volumes[:2]:
+        shutil.copy(volume, tmp_path / "cts")
+    address = bucket.upload(tmp_path / "cts", "ingest")
+    there = [address.replace("?", f"/{volume.name}?") for volume in volumes[:2]]
+    studies = [study(f"s{number}", location) for number, location in enumerate(there)]
+    found = answers([*studies, study("gone", address.replace("?", "/gone.nii.gz?"))], small, tmp_path / "store")
+    gone = found.pop("gone")
+    assert isinstance(gone, Quarantined) and "does not exist" in gone.reason
+    store = FeatureStore(tmp_path / "store")
+    for one, volume in zip(found.values(), sorted(volumes[:2]), strict=True):
+        assert isinstance(one, Ingested) and one.feature_key is not None
+        assert one.read_s > 0 and one.recipe_s > 0 and one.encode_s > 0
+        expected = direct(small, volume)
+        assert float((store.get(one.feature_key).float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
+
+
+def test_without_an_encoder_volumes_are_read_and_nothing_is_written(
     cluster: None, small: Any, volumes: list[Path], tmp_path: Path
 ) -> None:
-    copies = [Path(shutil.copy2(volume, tmp_path)) for volume in volumes[:3]]
-    studies = [study(f"s{number}", volume) for number, volume in enumerate(copies)]
-    first, _ = run(studies[:2], small, tmp_path / "store")
-    shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.safetensors")}
-    again, _ = run(studies[:2], small, tmp_path / "store")
-    assert again == first
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.safetensors")} == shards
+    (tmp_path / "torn.nii.gz").write_bytes(volumes[4].read_bytes()[:-4000])
+    found = answers([study("good", volumes[0]), study("torn", tmp_path / "torn.nii.gz")], small, None)
+    assert isinstance(found["torn"], Quarantined)
+    good = found["good"]
+    assert isinstance(good, Ingested) and good.read_s > 0 and good.recipe_s > 0 and good.encode_s == 0
 
-    # One study more, and one whose file has changed: these two alone are encoded.
-    copies[0].write_bytes(volumes[4].read_bytes())
-    third, _ = run(studies, small, tmp_path / "store")
-    assert third["s1"] == first["s1"] and third["s0"] != first["s0"]
-    store = FeatureStore(tmp_path / "store")
-    assert store.keys() == set(first.values()) | set(third.values()) and len(store.keys()) == 4
-    assert list((tmp_path / "store").glob("*.tmp")) == []
+
+def test_what_tables_say_of_a_volume_is_applied(cluster: None, small: Any, volumes: list[Path], tmp_path: Path) -> None:
+    image = nibabel.load(volumes[0])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj) + np.int16(1024), image.affine), tmp_path / "s.nii.gz")
+    stored = study("stored", tmp_path / "s.nii.gz")
+    keys, reasons = run([stored], small, tmp_path / "store")
+    assert not keys and "not HU" in reasons["stored"]
+    keys, reasons = run([replace(stored, rescale=(1.0, -1024.0))], small, tmp_path / "store")
+    assert not reasons and keys["stored"] is not None
+    expected = direct(small, volumes[0])
+    found = FeatureStore(tmp_path / "store").get(keys["stored"])
+    assert float((found.float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
+
+
+def test_a_study_that_kills_every_process_that_reads_it_is_set_aside_and_the_others_are_kept(
+    cluster: None, ray_head: Any, small: Any, volumes: list[Path], tmp_path: Path
+) -> None:
+    # Large enough to be seen while it is read.
+    poison = tmp_path / "poison.nii.gz"
+    with gzip.open(poison, "wb", compresslevel=1) as file:
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype(np.int16)
+        header.set_data_shape((512, 512, 300))
+        header.set_sform(np.eye(4), code=1)
+        header["vox_offset"] = 352
+        noise = np.random.default_rng(0).integers(-1000, 1000, (512, 512), dtype=np.int16).tobytes()
+        file.write(header.binaryblock + bytes(4) + noise * 300)
+    stopped, deaths = threading.Event(), set[int]()
+
+    def kill_readers() -> None:
+        while not stopped.is_set():
+            for process in psutil.Process(ray_head.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    if any(one.path == str(poison) for one in process.open_files()):
+                        process.kill()
+                        deaths.add(process.pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_readers)
+    killer.start()
+    try:
+        good = [study(f"good-{number}", volume) for number, volume in enumerate(volumes)]
+        keys, reasons = run([*good[:2], study("poison", poison), *good[2:]], small, tmp_path / "store")
+    finally:
+        stopped.set()
+        killer.join()
+    assert keys.keys() == {one.study_id for one in good}
+    assert "every process that read it died" in reasons["poison"]
+    # Once and twice again in its block, and once alone.
+    assert len(deaths) == 4
+
+
+def test_rows_that_stop_coming_end_the_wait() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"study_id": "a"}
+        time.sleep(30)
+
+    found = []
+    with pytest.raises(IngestStalled, match=r"no study was finished in 0\.3 s"):
+        for row in in_time(rows(), 0.3):
+            found.append(row)
+    assert found == [{"study_id": "a"}]
+
+
+def test_an_error_among_rows_is_raised_where_they_are_waited_for() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"study_id": "a"}
+        raise ZeroDivisionError("a fault of ours")
+
+    with pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        list(in_time(rows(), 5.0))
+
+
+def test_batches_fit_in_memory_whatever_the_recipe() -> None:
+    assert batch_of(RECIPES["phantom"].size, 64) == 64
+    assert batch_of(RECIPES["ctclip_v1"].size, 64) == 1
+    assert batch_of(RECIPES["m3d"].size, 64) == 32
+    assert batch_of(RECIPES["argus_high"].size, 64) == 1

@@ -1,0 +1,98 @@
+"""Where a study's CT comes from, and what the data set's tables say of it that its file does not."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rlaif.records import Study
+from rlaif.storage import file_states, local_copy
+from rlaif.volumes.recipes import Recipe
+from rlaif.volumes.volume import Orientation, Volume, VolumeError, check_hounsfield, read_volume
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """A CT to be read: a path or `s3://` address, the series to take from a folder of several, and what tables say.
+
+    `rescale` is (slope, intercept) from stored values to HU, `spacing_mm` is (z, y, x); None takes the file's own.
+    """
+
+    location: str
+    series: str | None = None
+    rescale: tuple[float, float] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+
+    @classmethod
+    def of(cls, study: Study) -> "VolumeSource":
+        """The source of a study's CT; raises ValueError for a study without one."""
+        if study.volume is None:
+            raise ValueError(f"study {study.study_id} has no volume")
+        return cls.at(study.volume, study.rescale, study.spacing_mm)
+
+    @classmethod
+    def at(
+        cls, volume: str, rescale: Sequence[float] | None = None, spacing_mm: Sequence[float] | None = None
+    ) -> "VolumeSource":
+        """The source that a record's `volume` names, with what its row says of it."""
+        location, mark, series = volume.rpartition("#")
+        # A UID holds digits and dots alone: a `#` before anything else belongs to the file's name.
+        if not mark or not series or series.strip("0123456789."):
+            location, series = volume, ""
+        slope_intercept = None if rescale is None else (rescale[0], rescale[1])
+        spacing = None if spacing_mm is None else (spacing_mm[0], spacing_mm[1], spacing_mm[2])
+        return cls(location, series or None, slope_intercept, spacing)
+
+    @classmethod
+    def from_json(cls, text: str) -> "VolumeSource":
+        """The source that `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        source = cls.at(values["location"], values["rescale"], values["spacing_mm"])
+        return replace(source, location=values["location"], series=values["series"])
+
+    def to_json(self) -> str:
+        """The source as text, to travel with a row."""
+        return json.dumps(asdict(self))
+
+    def read(self, orientation: Orientation = "canonical") -> Volume:
+        """The volume in HU, checked to be that of a patient.
+
+        Raises VolumeError for data that cannot be used, FileNotFoundError where nothing is there, and
+        StorageUnavailable where remote storage does not answer.
+        """
+        with local_copy(self.location) as path:
+            volume = read_volume(path, orientation=orientation, series=self.series)
+        if self.spacing_mm is not None:
+            volume = replace(volume, spacing_mm=self.spacing_mm)
+        if self.rescale is not None:
+            volume = replace(volume, voxels=_rescaled(volume, *self.rescale))
+        check_hounsfield(volume)
+        return volume
+
+    def feature_key(self, recipe: Recipe, orientation: Orientation, encoder_checksum: str) -> str:
+        """The key of this CT's features: its files, what tables say of it, recipe, orientation, encoder and dtype.
+
+        Files count by name, size and time of change; a series by all files of its folder. Raises FileNotFoundError
+        where nothing is there, and StorageUnavailable.
+        """
+        states = file_states(self.location)
+        identity = [asdict(self), states, recipe.checksum, orientation, encoder_checksum, "float16"]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+
+def _rescaled(volume: Volume, slope: float, intercept: float) -> np.ndarray[Any, Any]:
+    """Stored values as HU: int16 where slope and intercept are whole and the values fit, else float32."""
+    limits = np.iinfo(np.int16)
+    low, high = float(volume.voxels.min()) * slope + intercept, float(volume.voxels.max()) * slope + intercept
+    if not np.isfinite([low, high]).all() or max(abs(low), abs(high)) > 1e6:
+        raise VolumeError(
+            f"rescale slope {slope:g} and intercept {intercept:g} of the metadata give values up to "
+            f"{max(abs(low), abs(high)):g}: the row is wrong, or the volume is in HU already"
+        )
+    whole = slope.is_integer() and intercept.is_integer() and volume.voxels.dtype == np.int16
+    if whole and limits.min <= min(low, high) and max(low, high) <= limits.max:
+        return (volume.voxels.astype(np.int32) * int(slope) + int(intercept)).astype(np.int16)
+    return volume.voxels.astype(np.float32) * np.float32(slope) + np.float32(intercept)

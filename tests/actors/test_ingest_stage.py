@@ -1,0 +1,103 @@
+"""The ingest stage of a run: sizes told before, answers kept, what is done not done again."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.ingest_stage import check_studies, ingest_studies, tell_size, waiting_studies
+from actors.preparation import TooManyBad
+from rlaif.config import ConfigurationError
+from rlaif.datasets import phantom
+from rlaif.datasets.phantom_settings import PhantomSettings
+from rlaif.features import FeatureStore
+from rlaif.ledger import RunFolder
+from rlaif.models.settings import CTViTSettings
+from rlaif.records import Ingested, Quarantined, Study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four CTs of the phantom."""
+    root = tmp_path_factory.mktemp("phantom")
+    phantom.generate(root, PhantomSettings(sft=4, align=0, heldout=0, seed=4), workers=1)
+    return sorted(root.rglob("*.nii.gz"))
+
+
+def open_run(small: Any, root: Path, name: str, volumes: list[Path], *overrides: str) -> tuple[RunFolder, Any]:
+    config = small.config(f"run.root={root}", f"cache.root={root / 'cache'}", f"run.name={name}", *overrides)
+    run = RunFolder.open(root, name, config.plain())
+    if not run.done("studies"):
+        run.replace("studies", Study, [Study(path.stem, path.stem, "t", "align", str(path)) for path in volumes])
+        run.replace("quarantine", Quarantined, [Quarantined("row", "row", "dataset", "the row names no path")])
+        run.finish("studies")
+    return run, config
+
+
+def test_a_run_takes_from_the_store_what_another_has_made(
+    cluster: None, small: Any, volumes: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, config = open_run(small, tmp_path, "one", volumes[:3])
+    with run:
+        store = ingest_studies(run, config, small.first)
+        assert store is not None
+        facts = run.facts("ingest")
+        assert (facts["volumes"], facts["kept"], facts["reused"], facts["quarantined"]) == (3, 3, 0, 0)
+    assert (
+        "features: 3 studies x 18 tokens x 96 values in float16 = 10 KiB; 0 are there already"
+        in capsys.readouterr().out
+    )
+    before = {path: path.stat().st_mtime_ns for path in store.glob("shard-*")}
+
+    run, config = open_run(small, tmp_path, "two", volumes)
+    with run:
+        assert ingest_studies(run, config, small.first) == store
+        facts = run.facts("ingest")
+        assert (facts["volumes"], facts["kept"], facts["reused"]) == (4, 4, 3)
+        keys = {one.feature_key for one in run.read("features", Ingested)}
+        assert len(run.read("quarantine", Quarantined)) == 1
+    assert FeatureStore(store).keys() == keys and len(keys) == 4
+    assert "1 studies x" in capsys.readouterr().out and before
+
+
+def test_a_second_start_looks_again_at_what_was_set_aside_and_at_nothing_else(
+    cluster: None, small: Any, volumes: list[Path], tmp_path: Path
+) -> None:
+    copies = [Path(shutil.copy(path, tmp_path)) for path in volumes]
+    copies[0].write_bytes(b"torn")
+    run, config = open_run(small, tmp_path, "run", copies, "run.max_bad_fraction=0.2")
+    with run, pytest.raises(TooManyBad, match=r"1 of 4 studies are bad, more than run\.max_bad_fraction=0\.2"):
+        ingest_studies(run, config, small.first)
+    shutil.copy(volumes[0], copies[0])
+    run, config = open_run(small, tmp_path, "run", copies, "run.max_bad_fraction=0.2")
+    with run:
+        assert copies[0].stem in {one.study_id for one in waiting_studies(run)}
+        ingest_studies(run, config, small.first)
+        assert run.facts("ingest")["kept"] == 4
+        assert [one.stage for one in run.read("quarantine", Quarantined)] == ["dataset"]
+        assert not waiting_studies(run)
+
+
+def test_one_bad_study_in_ten_is_set_aside_and_counts_add_up(
+    cluster: None, small: Any, volumes: list[Path], tmp_path: Path
+) -> None:
+    copies = [Path(shutil.copy(volumes[number % 4], tmp_path / f"ct{number}.nii.gz")) for number in range(20)]
+    copies[3].write_bytes(volumes[3].read_bytes()[:-4000])
+    copies[13].write_bytes(b"no NIfTI at all, but long enough to be taken for one" * 20)
+    run, config = open_run(small, tmp_path, "run", copies, "ingest.encode=false", "recipe=ctclip_v2")
+    with run:
+        check_studies(run, config)
+        facts = run.facts("ingest")
+        assert (facts["recipe"], facts["volumes"], facts["kept"], facts["quarantined"]) == ("ctclip_v2", 20, 18, 2)
+        kept = {one.study_id for one in run.read("features", Ingested)}
+        bad = {one.study_id for one in run.read("quarantine", Quarantined) if one.stage == "ingest"}
+    assert len(kept) == 18 and bad == {copies[3].stem, copies[13].stem} and not kept & bad
+
+
+def test_features_that_do_not_fit_on_the_disk_are_refused_before_any_is_made(tmp_path: Path) -> None:
+    encoder = CTViTSettings(volume=(240, 480, 480), patch=(15, 30, 30))
+    with pytest.raises(ConfigurationError, match=r"the encoder features need 4768\.4 TiB and .* free"):
+        tell_size(10**10, 0, encoder, tmp_path / "store")
