@@ -106,8 +106,21 @@ _CLINICAL_VALUES = (
 
 
 def _any_of(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
+
+# Every sentence that a rule is true of holds one of these, or a number: looking for them first is ten times faster.
+_COMPARISON_STEMS = (
+    "previous", "prior", "earlier", "preceding", "older", "baseline", "compar", "last ", "recent", "old ", "initial",
+    "since", "interval", "interim", "before", "again", "still", "now ", "demonstr", "continu", "longer", "change",
+    "stab", "regress", "progress", "worsen", "enlarging", "improv", "resol", "persist", "new", "dated", "19", "20",
+    "/", ".1", ".2",
+)  # fmt: skip
+_CLINICAL_STEMS = (
+    "o2", "oxygen", "mmhg", "mm hg", "fvc", "dlco", "pack", "dlp", "ctdi", "mgy", "msv", "hour", "day", "week", "month",
+    "year",
+)  # fmt: skip
+_DIGIT = re.compile(r"\d")
 
 _COMPARISON, _CLINICAL_VALUE = _any_of(*_COMPARISONS), _any_of(*_CLINICAL_VALUES)
 _SIZE = _any_of(
@@ -129,24 +142,28 @@ _HEART_RATIO = _any_of(r"\bcardio-?thoracic (?:ratio|index)\b[^,;]{0,25}?\d")
 
 def compares(sentence: str) -> bool:
     """Whether a sentence speaks of an earlier study, or of a change since one."""
-    return _COMPARISON.search(sentence) is not None
+    lower = sentence.lower()
+    return any(stem in lower for stem in _COMPARISON_STEMS) and _COMPARISON.search(lower) is not None
 
 
 def gives_clinical_value(sentence: str) -> bool:
     """Whether a sentence gives a value that stands in the patient's record and cannot be seen in a CT."""
-    return _CLINICAL_VALUE.search(sentence) is not None
+    lower = sentence.lower()
+    named = _DIGIT.search(lower) is not None or any(stem in lower for stem in _CLINICAL_STEMS)
+    return named and _CLINICAL_VALUE.search(lower) is not None
 
 
 def gives_size(sentence: str) -> bool:
     """Whether a sentence gives a length, a volume or a density."""
-    return _SIZE.search(sentence) is not None
+    return _SIZE.search(sentence.lower()) is not None
 
 
 def gives_calibre(sentence: str) -> bool:
     """Whether a sentence measures a vessel and no lesion in or near one, or the heart against the chest."""
-    if _HEART_RATIO.search(sentence) is not None:
+    lower = sentence.lower()
+    if _DIGIT.search(lower) is None:
+        return False
+    if _HEART_RATIO.search(lower) is not None:
         return True
-    return gives_size(sentence) and all(
-        (pattern.search(sentence) is not None) == wanted
-        for pattern, wanted in ((_VESSEL, True), (_CALIBRE, True), (_LESION, False))
-    )
+    wanted = (_SIZE, _VESSEL, _CALIBRE)
+    return all(pattern.search(lower) for pattern in wanted) and _LESION.search(lower) is None
