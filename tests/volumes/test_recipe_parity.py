@@ -22,10 +22,12 @@ def synthetic(shape: tuple[int, int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_equals_its_published_steps_on_noise(name: str) -> None:
-    # Shorter than the field along z, longer along y; noise shows the smallest shift of a grid.
-    assert difference(name, Volume(synthetic((20, 60, 40)), (9.0, 7.5, 3.0))) < TOLERANCE / 10
+    # Noise shows the smallest shift of a grid; MONAI takes its places in single precision for mu2.
+    limit = 1e-4 if name == "mu2" else 1e-5
+    # Shorter than the field along z, longer along y.
+    assert difference(name, Volume(synthetic((20, 60, 40)), (9.0, 7.5, 3.0))) < limit
     # More slices than any recipe has, and slices larger than most.
-    assert difference(name, Volume(synthetic((300, 333, 70)), (1.0, 0.7, 2.0))) < TOLERANCE / 10
+    assert difference(name, Volume(synthetic((300, 333, 70)), (1.0, 0.7, 2.0))) < limit
 
 
 @pytest.fixture(scope="module", params=SCANS, ids=lambda path: path.name)
