@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from rlaif.volumes.orientation import LPS_TO_RAS, Axes, canonical_axes, stored_axes
 from rlaif.volumes.slice_stack import Slice, check_alike, stack_affine, stack_remarks
@@ -36,8 +36,19 @@ _TAGS = [
     "RescaleSlope",
     "RescaleIntercept",
 ]
-_DAMAGED = (InvalidDicomError, ValueError, TypeError, AttributeError, IndexError, EOFError)
-_UNDECODABLE = (RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError, EOFError, OSError)
+# What pydicom raises for headers that are none; a tag's value is parsed when it is first asked for.
+_DAMAGED = (
+    InvalidDicomError,
+    BytesLengthException,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    EOFError,
+)
+_UNDECODABLE = (*_DAMAGED, RuntimeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,8 @@ class _Header:
 
     path: Path
     tags: pydicom.Dataset
-
-    @property
-    def series(self) -> str:
-        return str(self.tags.get("SeriesInstanceUID", "") or "")
+    series: str
+    description: str
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -124,7 +133,9 @@ def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             kind = _not_a_slice(header)
             if kind is None:
-                slices.append(_Header(path, header))
+                series = str(header.get("SeriesInstanceUID", "") or "")
+                description = str(header.get("SeriesDescription", "") or "no description")
+                slices.append(_Header(path, header, series, description))
             else:
                 others[kind] += 1
         except _DAMAGED as error:
@@ -152,16 +163,19 @@ def _not_a_slice(header: pydicom.Dataset) -> str | None:
 
 def _slice(header: _Header) -> Slice:
     path, tags = header.path, header.tags
-    if tags.get("RescaleSlope") is None or tags.get("RescaleIntercept") is None:
-        raise VolumeError(f"{path.name} has no rescale slope and intercept, so its values are not HU")
     try:
+        if tags.get("RescaleSlope") is None or tags.get("RescaleIntercept") is None:
+            raise VolumeError(f"{path.name} has no rescale slope and intercept, so its values are not HU")
         turn = [float(part) for part in tags.ImageOrientationPatient]
         origin = [float(part) for part in tags.ImagePositionPatient]
         spacing = [float(part) for part in tags.PixelSpacing]
         slope, intercept = float(tags.RescaleSlope), float(tags.RescaleIntercept)
         tilt = float(tags.get("GantryDetectorTilt") or 0.0)
         shape = int(tags.Rows), int(tags.Columns)
+        instance = str(tags.get("SOPInstanceUID", "") or "")
     except _DAMAGED as error:
+        if isinstance(error, VolumeError):
+            raise
         raise VolumeError(f"{path.name} has a damaged DICOM header ({error}); export the series again") from error
     if (len(turn), len(origin), len(spacing)) != (6, 3, 2):
         raise VolumeError(f"{path.name} has an incomplete image plane; export the series again")
@@ -174,7 +188,7 @@ def _slice(header: _Header) -> Slice:
         raise VolumeError(f"{path.name}: ImageOrientationPatient {turn} is no pair of perpendicular unit vectors")
     return Slice(
         path=path,
-        instance=str(tags.get("SOPInstanceUID", "") or ""),
+        instance=instance,
         shape=shape,
         pixel_spacing=(spacing[0], spacing[1]),
         along_columns=(turn[0], turn[1], turn[2]),
@@ -189,7 +203,7 @@ def _slice(header: _Header) -> Slice:
 def _one_series(headers: list[_Header], wanted: str | None) -> tuple[list[_Header], int]:
     """The slices of the series that is wanted, or of the one that makes up nearly all; the count of the others."""
     counts = Counter(one.series for one in headers)
-    described = {one.series: str(one.tags.get("SeriesDescription", "") or "no description") for one in headers}
+    described = {one.series: one.description for one in headers}
     listing = "; ".join(f"{uid or 'no UID'} ({described[uid]}, {count} slices)" for uid, count in counts.most_common(8))
     if wanted is not None and wanted not in counts:
         raise VolumeError(f"holds no CT series {wanted}; those that are there: {listing}")
