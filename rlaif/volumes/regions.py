@@ -110,12 +110,24 @@ def crop_to_region(volume: Volume, mask: Mask, margin_mm: float = 0.0) -> Volume
     _check_shape(volume, mask)
     if not mask.any():
         raise VolumeError("the region's mask is empty, so there is nothing to crop to")
-    box = []
-    for axis, spacing in enumerate(volume.spacing_mm):
-        others = tuple(other for other in range(3) if other != axis)
-        places, margin = np.flatnonzero(mask.any(axis=others)), int(np.ceil(margin_mm / spacing))
-        box.append(slice(max(0, int(places[0]) - margin), int(places[-1]) + 1 + margin))
-    return replace(volume, voxels=volume.voxels[tuple(box)].copy())
+    margins = (int(np.ceil(margin_mm / spacing)) for spacing in volume.spacing_mm)
+    grown = (
+        slice(max(0, side.start - margin), side.stop + margin) for side, margin in zip(_box(mask), margins, strict=True)
+    )
+    return replace(volume, voxels=volume.voxels[tuple(grown)].copy())
+
+
+def _box(mask: Mask) -> Box:
+    """The smallest box around a mask that is not empty."""
+    in_slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    first, last = int(in_slices[0]), int(in_slices[-1])
+    rows = np.flatnonzero(mask[first : last + 1].any(axis=(0, 2)))
+    columns = np.flatnonzero(mask[first : last + 1].any(axis=(0, 1)))
+    return (
+        slice(first, last + 1),
+        slice(int(rows[0]), int(rows[-1]) + 1),
+        slice(int(columns[0]), int(columns[-1]) + 1),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,19 +156,23 @@ def region_inputs(recipe: Recipe, volume: Volume, masks: Iterable[tuple[str, Mas
             f"recipe {recipe.name} takes its range from each volume, which regions need a fixed window for"
         )
     low = recipe.intensity.low_hu
-    box: Box = foreground(volume.voxels, low) if recipe.crop_foreground else (slice(None), slice(None), slice(None))
+    whole: Box = (slice(None), slice(None), slice(None))
+    box = foreground(volume.voxels, low) if recipe.crop_foreground else whole
     geometry = replace(recipe, intensity=Window(0.0, 1.0), value_range=(0.0, 1.0), crop_foreground=False)
     inputs = RegionInputs({}, {}, {})
     for region, mask in masks:
         _check_shape(volume, mask)
-        within = volume.voxels[mask]
-        if not within.size:
+        if not mask.any():
             inputs.absent[region] = "its mask is empty"
-        elif recipe.crop_foreground and within.max() <= low:
+            continue
+        # What lies around the region's box goes with the foreground crop anyway.
+        near = _box(mask) if recipe.crop_foreground else whole
+        alone = masked_to_region(replace(volume, voxels=volume.voxels[near]), mask[near])
+        if recipe.crop_foreground and alone.voxels.max() <= low:
             inputs.absent[region] = f"nothing in its mask is above {low:g} HU"
-        else:
-            inputs.images[region] = apply(recipe, masked_to_region(volume, mask))
-            inputs.geometry[region] = apply(geometry, replace(volume, voxels=mask[box].astype(np.int16)))
+            continue
+        inputs.images[region] = apply(recipe, alone)
+        inputs.geometry[region] = apply(geometry, replace(volume, voxels=mask[box].astype(np.int16)))
     return inputs
 
 
