@@ -9,7 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.datasets.settings import DataSettings, OpeniSettings, PhantomDataSettings
+from rlaif.datasets.settings import (
+    Ct3drrgSettings,
+    DataSettings,
+    MimicCxrSettings,
+    OpeniSettings,
+    PhantomDataSettings,
+)
 from rlaif.models.settings import CTViTSettings, LanguageModelSettings, LoraSettings, PolicySettings, read_settings
 from rlaif.preferences.settings import PairSettings
 from rlaif.storage import is_remote
@@ -262,9 +268,9 @@ class Config(Section):
             raise ValueError(
                 f"policy={self.policy.name} writes the impression from the findings: set run.target=impression"
             )
-        if self.policy.recipe is not None and isinstance(self.data, OpeniSettings):
+        if self.policy.recipe is not None and isinstance(self.data, OpeniSettings | MimicCxrSettings):
             raise ValueError(
-                f"data=openi holds reports alone, and policy={self.policy.name} reads CTs: use policy=rgro"
+                f"data={self.data.name} holds reports alone, and policy={self.policy.name} reads CTs: use policy=rgro"
             )
         return self
 
@@ -296,14 +302,24 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
 
 
 def _placed_data(config: Config) -> Any:
-    if isinstance(config.data, PhantomDataSettings):
-        return config.data
-    if is_remote(config.data.path):
-        return config.data
-    path = Path(config.data.path).expanduser().absolute()
+    data = config.data
+    if isinstance(data, PhantomDataSettings):
+        return data
+    if isinstance(data, Ct3drrgSettings):
+        placed = {name: _placed_path(f"data.{name}.path", source.path) for name, source in data.sources.items()}
+        return data.model_copy(
+            update={name: source.model_copy(update={"path": placed[name]}) for name, source in data.sources.items()}
+        )
+    return data.model_copy(update={"path": _placed_path("data.path", data.path)})
+
+
+def _placed_path(key: str, given: str) -> str:
+    if is_remote(given):
+        return given
+    path = Path(given).expanduser().absolute()
     if not path.exists():
-        raise ConfigurationError(f"data.path: {path} does not exist; name the folder that holds the data set")
-    return config.data.model_copy(update={"path": str(path)})
+        raise ConfigurationError(f"{key}: {path} does not exist; name the folder that holds the data set")
+    return str(path)
 
 
 def _placed_policy(config: Config) -> PolicyChoice:

@@ -52,7 +52,7 @@ def test_overrides_reach_settings_that_no_file_names(start: Start, tmp_path: Pat
         "learner.lora.alpha=16", "learner.lora.dropout=0", "learner.lora.targets=all-linear", "run.rounds=3",
     )  # fmt: skip
     assert config.data.name == "ct_rate"
-    assert (config.data.columns.volume, config.data.order, config.data.path) == ("File", "number", tmp_path / "ct")
+    assert (config.data.columns.volume, config.data.order, config.data.path) == ("File", "number", str(tmp_path / "ct"))
     assert config.learner.lora is not None and config.learner.lora.rank == 8 and config.run.rounds == 3
 
 
@@ -77,7 +77,7 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         (["data.colums.study_id=x"], ["unknown key data.colums.study_id", "did you mean data.columns.study_id?"]),
         (["jugde=rules"], ["unknown key jugde", "did you mean judge?"]),
         (["judge=gpt5"], ["judge=gpt5 does not exist", "rules"]),
-        (["data=phantm"], ["data=phantm does not exist", "did you mean phantom?", "there are ct_rate, folder"]),
+        (["data=phantm"], ["data=phantm does not exist", "did you mean phantom?", "there are abdomen_atlas, amos_mm"]),
         (["-m", "pairs=strategy1,strategy9"], ["pairs=strategy9 does not exist", "strategy2"]),
         (["experiment=dmeo"], ["experiment=dmeo does not exist", "did you mean demo?"]),
         (["data=null"], ["data=None does not exist"]),

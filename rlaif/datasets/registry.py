@@ -7,6 +7,7 @@ from rlaif.datasets import (
     abdomen_atlas,
     amos_mm,
     bimcv_r,
+    ct_3drrg,
     ct_rate,
     ctrg,
     folder,
@@ -20,6 +21,7 @@ from rlaif.datasets.settings import (
     AbdomenAtlasSettings,
     AmosMmSettings,
     BimcvRSettings,
+    Ct3drrgSettings,
     CtRateSettings,
     CtrgSettings,
     FolderSettings,
@@ -57,6 +59,8 @@ def load(settings: StoredDataSettings) -> StudyTable:
             return amos_mm.read_studies(settings)
         case AbdomenAtlasSettings():
             return abdomen_atlas.read_studies(settings)
+        case Ct3drrgSettings():
+            return ct_3drrg.read_studies(settings)
 
 
 def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:

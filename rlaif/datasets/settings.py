@@ -304,6 +304,50 @@ class AbdomenAtlasSettings(VolumeLayout):
     columns: AbdomenAtlasColumns = AbdomenAtlasColumns()
 
 
+class Ct3drrgSettings(_Frozen):
+    """CT-RATE, BIMCV-R and INSPECT as one data set, curated as Argus' CT-3DRRG; a source that is null is left out.
+
+    `split` divides the patients of each source (numbers are of each), with its official test split kept where it has
+    one; `limit` is the most studies taken for each split of the whole. A report needs `min_words` words after
+    curation. `comparisons`, `clinical_values` and `measurements` say which sentences go
+    (`rlaif.reports.curation.curate`).
+    """
+
+    name: Literal["ct_3drrg"] = "ct_3drrg"
+    ct_rate: CtRateSettings | None = None
+    bimcv_r: BimcvRSettings | None = None
+    inspect: InspectSettings | None = None
+    split: SplitSettings = SplitSettings(sft=0.6, align=0.2, heldout=0.2)
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    min_words: int = Field(default=10, ge=1)
+    comparisons: Literal["remove", "keep"] = "remove"
+    clinical_values: Literal["remove", "keep"] = "remove"
+    measurements: Literal["keep", "calibres", "all"] = "calibres"
+
+    @model_validator(mode="after")
+    def _sources(self) -> "Ct3drrgSettings":
+        if not self.sources:
+            raise ValueError("name at least one source: set ct_rate.path, bimcv_r.path or inspect.path")
+        for name, source in self.sources.items():
+            own = source.model_fields_set & {"split", "limit", "seed", "order"}
+            divided = sorted(key for key in own if getattr(source, key) != type(source).model_fields[key].default)
+            if divided:
+                raise ValueError(f"{name}.{divided[0]} has no effect, since the sources are divided together: leave it")
+        return self
+
+    @property
+    def sources(self) -> dict[str, CtRateSettings | BimcvRSettings | InspectSettings]:
+        """The sources that are there, by name."""
+        given = {"ct_rate": self.ct_rate, "bimcv_r": self.bimcv_r, "inspect": self.inspect}
+        return {name: source for name, source in given.items() if source is not None}
+
+    @property
+    def path(self) -> str:
+        """The folders of all sources, for people to read."""
+        return " and ".join(source.path for source in self.sources.values())
+
+
 class PhantomDataSettings(PhantomSettings):
     """The built-in data: what the generator draws, under the name that configurations choose it by."""
 
@@ -327,5 +371,6 @@ StoredDataSettings = (
     | MimicCxrSettings
     | AmosMmSettings
     | AbdomenAtlasSettings
+    | Ct3drrgSettings
 )
 DataSettings = Annotated[PhantomDataSettings | StoredDataSettings, Field(discriminator="name")]
