@@ -121,7 +121,7 @@ class FolderSettings(VolumeLayout):
     columns: FolderColumns = FolderColumns()
     segmenter: Segmenter | None = None
     label_names: str | None = None
-    structures: dict[str, str | None] = Field(default={}, max_length=10_000)
+    structures: dict[str, str | None] | None = Field(default=None, max_length=10_000)
 
     @model_validator(mode="after")
     def _segmentations(self) -> "FolderSettings":
@@ -129,7 +129,7 @@ class FolderSettings(VolumeLayout):
             raise ValueError(
                 "columns.segmentation and segmenter belong together: the one names the masks, the other what made them"
             )
-        unknown = sorted({region for region in self.structures.values() if region is not None} - set(REGIONS))
+        unknown = sorted({region for region in (self.structures or {}).values() if region is not None} - set(REGIONS))
         if unknown:
             raise ValueError(f"structures: {', '.join(unknown)} is none of the regions {', '.join(REGIONS)}")
         return self
