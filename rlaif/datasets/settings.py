@@ -328,12 +328,12 @@ class Ct3drrgSettings(_Frozen):
     @model_validator(mode="after")
     def _sources(self) -> "Ct3drrgSettings":
         if not self.sources:
-            raise ValueError("name at least one source: set ct_rate.path, bimcv_r.path or inspect.path")
+            raise ValueError("no source: set data.ct_rate.path, data.bimcv_r.path or data.inspect.path")
         for name, source in self.sources.items():
             own = source.model_fields_set & {"split", "limit", "seed", "order"}
             divided = sorted(key for key in own if getattr(source, key) != type(source).model_fields[key].default)
             if divided:
-                raise ValueError(f"{name}.{divided[0]} has no effect, since the sources are divided together: leave it")
+                raise ValueError(f"data.{name}.{divided[0]} has no effect, as the merge divides its sources: leave it out")
         return self
 
     @property

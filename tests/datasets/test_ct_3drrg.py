@@ -158,7 +158,7 @@ def test_a_patient_on_both_sides_of_an_official_split_stops(tmp_path: Path) -> N
 
 
 def test_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"name at least one source: set ct_rate\.path"):
+    with pytest.raises(ValidationError, match=r"no source: set data\.ct_rate\.path"):
         Ct3drrgSettings()
     for setting in ({"limit": 5}, {"seed": 1}, {"order": "number"}, {"split": {"sft": 1, "align": 0, "heldout": 0}}):
         with pytest.raises(ValidationError, match=r"ct_rate\.\w+ has no effect"):
