@@ -1,7 +1,7 @@
 """Where the voxels of a file lie in the patient: what a mask must share with its CT."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +17,14 @@ TOLERANCE_VOXELS = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A file's voxel grid: `shape` along its axes `(i, j, k)`; `affine` is 4x4 from `(i, j, k, 1)` to mm in RAS."""
+    """A file's voxel grid: `shape` along its axes `(i, j, k)`; `affine` is 4x4 from `(i, j, k, 1)` to mm in RAS.
+
+    `placed` is false where the header says nothing of the place, so that the affine is one made up.
+    """
 
     shape: tuple[int, int, int]
     affine: npt.NDArray[np.float64]
+    placed: bool = True
 
     def oriented(self, stored: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
         """Voxels `[k, j, i]` of this grid as `[z, y, x]`, C-contiguous, just as its CT is read in that orientation."""
@@ -61,14 +65,16 @@ def read_grid(path: Path, series: str | None = None) -> Grid:
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError, SpatialImage
+    from nibabel.spatialimages import HeaderDataError
 
     try:
         if path.is_dir():
             return _dicom_grid(path, series)
         if path.name.lower().endswith((".nii", ".nii.gz")):
-            image = cast(SpatialImage, nibabel.load(path))
-            return _grid(tuple(image.shape), np.array(image.affine, dtype=np.float64))
+            image = cast(nibabel.Nifti1Image, nibabel.load(path))
+            grid = _grid(tuple(image.shape), np.array(image.affine, dtype=np.float64))
+            coded = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
+            return replace(grid, placed=coded and not np.array_equal(grid.affine, np.eye(4)))
         return _itk_grid(path)
     except (ImageFileError, HeaderDataError, ValueError, EOFError, RuntimeError) as error:
         raise VolumeError(f"{path}: gives no voxel grid ({' '.join(str(error).split())[:300]})") from error
@@ -118,6 +124,6 @@ def _described(grid: Grid) -> str:
 
 
 def _advice(mask: Grid) -> str:
-    if np.array_equal(mask.affine, np.eye(4)):
-        return "its affine is the identity, so its place is lost (SAT writes such files); give it the CT's grid"
+    if not mask.placed:
+        return "its header has lost its place (SAT writes the identity as affine); put it onto the CT's grid again"
     return "resample it onto the CT's grid (nearest neighbour)"

@@ -215,7 +215,7 @@ def test_headers_that_round_are_on_the_cts_grid(tmp_path: Path) -> None:
         (LABELS[:5], LPS, "has 5 x 5 x 4 voxels of 0.8 x 0.7 x 2.5 mm where the CT has 6 x 5 x 4 voxels"),
         (LABELS, LPS @ np.diag([1.0, 1.0, 2.0, 1.0]), "of 0.8 x 0.7 x 5 mm where the CT has"),
         (LABELS, LPS @ np.diag([1.03, 1.0, 1.0, 1.0]), "lies up to 0.12 mm off"),
-        (LABELS, np.eye(4), "its affine is the identity, so its place is lost"),
+        (LABELS, np.eye(4), "its header has lost its place"),
         (LABELS[..., None].repeat(2, 3), LPS, "has 4 axes where a CT has 3"),
         (LABELS * np.float32(0.5), LPS, "is no mask but a soft one"),
     ],
@@ -227,6 +227,14 @@ def test_masks_that_do_not_fit_are_refused_with_their_reason(
     with pytest.raises(VolumeError, match=reason) as caught:
         masks.read([write(tmp_path / "mask.nii.gz", values, affine) + "#1"])
     assert str(tmp_path / "mask.nii.gz") in str(caught.value)
+
+
+def test_a_mask_without_orientation_has_no_place(tmp_path: Path) -> None:
+    nibabel.Nifti1Image(LABELS, None).to_filename(tmp_path / "mask.nii")
+    with pytest.raises(VolumeError, match="its header has lost its place"):
+        RegionMasks(ct_grid(tmp_path)).read([str(tmp_path / "mask.nii")])
+    mask = RegionMasks(ct_grid(tmp_path), placement="by_index").read([str(tmp_path / "mask.nii")])
+    assert np.array_equal(mask, (LABELS > 0).transpose(2, 1, 0))
 
 
 def test_absent_masks_folders_and_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
