@@ -110,6 +110,9 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         (["sampler.max_length=1024"], ["sampler.max_length=1024 is more than policy.language_model.positions=512"]),
         (["policy=rgro", "run.target=findings"], ["policy=rgro writes the impression", "set run.target=impression"]),
         (["data=openi", "data.path=."], ["data=openi holds reports alone", "use policy=rgro"]),
+        (["data=mimic_cxr", "data.path=."], ["data=mimic_cxr holds reports alone", "use policy=rgro"]),
+        (["data=ct_3drrg"], ["no source: set data.ct_rate.path"]),
+        (["data=ct_3drrg", "data.inspect.path=nowhere"], ["data.inspect.path:", "/nowhere does not exist"]),
         (
             ["policy=rgro", "run.target=impression", "policy.pretrained.path=nowhere"],
             ["policy.pretrained.path:", "/nowhere does not exist"],

@@ -333,7 +333,7 @@ class Ct3drrgSettings(_Frozen):
             own = source.model_fields_set & {"split", "limit", "seed", "order"}
             divided = sorted(key for key in own if getattr(source, key) != type(source).model_fields[key].default)
             if divided:
-                raise ValueError(f"data.{name}.{divided[0]} has no effect, as the merge divides its sources: leave it out")
+                raise ValueError(f"data.{name}.{divided[0]} has no effect, the merge divides its sources: leave it out")
         return self
 
     @property
