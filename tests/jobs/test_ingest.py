@@ -51,7 +51,7 @@ def test_a_folder_with_bad_cts_is_checked_and_its_counts_add_up(
     assert job.ended(400) == 0, job.output[-3000:]
     run = tmp_path / "runs" / "check"
     summary = json.loads((run / "ingest.json").read_text())
-    assert summary["studies"] == {"taken": 20, "align": 16, "heldout": 4, "text_only": 0}
+    assert summary["studies"] == {"taken": 20, "align": 12, "heldout": 8, "text_only": 0}
     assert (summary["volumes"], summary["kept"]) == (20, 18)
     assert summary["quarantined"]["total"] == 4
     assert (summary["quarantined"]["tables"], summary["quarantined"]["volumes"]) == (2, 2)

@@ -15,6 +15,7 @@ from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
     JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
@@ -217,7 +218,7 @@ def jpeg_lossless(values: np.ndarray, path: Path) -> bytes:
     return bytes(encoded.PixelData)
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1, JPEGLSLossless])
 def test_lossless_compressions_are_decoded(tmp_path: Path, syntax: UID) -> None:
     for path in sorted(write_series(tmp_path / "series").iterdir()):
         one = pydicom.dcmread(path)
