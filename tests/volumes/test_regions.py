@@ -16,8 +16,10 @@ import torch
 from monai.transforms import CropForeground, CropForegroundd, Resize, Resized
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from rlaif.datasets.phantom import generate
+from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.datasets.registry import load
-from rlaif.datasets.settings import FolderSettings
+from rlaif.datasets.settings import FolderSettings, RadgenomeSettings
 from rlaif.reports.regions import REGIONS
 from rlaif.storage import local_copy
 from rlaif.volumes.grid import Grid, read_grid
@@ -282,6 +284,19 @@ def test_a_table_in_remote_storage_leads_to_the_masks_of_its_studies(tmp_path: P
             masks = dict(RegionMasks(read_grid(path)).read_all(study.regions))
         assert list(masks) == (["lung", "mediastinum"] if study.study_id == "a" else ["lung"])
         assert np.array_equal(masks["lung"], expected)
+
+
+def test_the_phantoms_regions_become_inputs_by_way_of_radgenomes_layout(tmp_path: Path) -> None:
+    generate(tmp_path, PhantomSettings(sft=1, align=1, heldout=1, regions=True), workers=1)
+    for study in load(RadgenomeSettings(path=str(tmp_path))).studies:
+        assert study.volume is not None and study.regions is not None
+        volume, masks = read_volume(Path(study.volume)), RegionMasks(read_grid(Path(study.volume)))
+        assert np.median(volume.voxels[masks.read(study.regions["lung"])]) < -500
+        assert np.median(volume.voxels[masks.read(study.regions["heart"])]) > 0
+        inputs = region_inputs(RECIPES["phantom"], volume, masks.read_all(study.regions))
+        assert list(inputs.images) == list(study.regions) and inputs.absent == {}
+        image, geometry = inputs.images["heart"], inputs.geometry["heart"]
+        assert (image[geometry == 0] == -1.0).all() and image[geometry > 0.5].mean() > 0.1
 
 
 BLOCK = np.zeros((8, 10, 12), np.bool_)
