@@ -112,8 +112,6 @@ def _described(
             }
             if len(files) > 1:
                 problem = f"the scan lies in {files[0]} and in {files[1]}; keep one of them below the data folder"
-            elif not any(sections.values()):
-                problem = "the report is empty"
         except DatasetError as error:
             problem = str(error)
         study = Study(

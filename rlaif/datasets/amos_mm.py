@@ -62,8 +62,8 @@ def _image_of(item: Any) -> str:
     return image.strip()
 
 
-def _findings_of(item: dict[str, Any]) -> str:
-    """The report's parts in one text; raises DatasetError where there is none."""
+def _findings_of(item: dict[str, Any]) -> str | None:
+    """The report's parts in one text, None where all are empty; raises DatasetError where they are no texts."""
     parts: Any = item
     for key in ("labels", "report", "findings"):
         parts = parts.get(key) if isinstance(parts, dict) else None
@@ -74,6 +74,4 @@ def _findings_of(item: dict[str, Any]) -> str:
     if wrong:
         raise DatasetError(f"the findings of the {wrong[0]} are no text")
     texts = [text for part in said.values() if (text := text_or_none(part))]
-    if not texts:
-        raise DatasetError("the report is empty")
-    return " ".join(texts)
+    return " ".join(texts) or None

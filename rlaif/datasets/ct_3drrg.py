@@ -40,7 +40,9 @@ def read_curated(settings: Ct3drrgSettings) -> tuple[StudyTable, dict[str, tuple
     removed: dict[str, tuple[Removed, ...]] = {}
     readable = 0
     for name, source in settings.sources.items():
-        table = _ADAPTERS[name](source.model_copy(update={"split": _UNDIVIDED, "limit": None}))
+        table = _ADAPTERS[name](
+            source.model_copy(update={"split": _UNDIVIDED, "limit": None, "empty_reports": "quarantine"})
+        )
         quarantined += [replace(one, study_id=f"{name}.{one.study_id}") for one in table.quarantined]
         good: list[Study] = []
         for study in _one_reconstruction(table.studies) if name == "ct_rate" else table.studies:
@@ -50,7 +52,7 @@ def read_curated(settings: Ct3drrgSettings) -> tuple[StudyTable, dict[str, tuple
             curated = Curated(whole, ()) if untouched else _curate(whole, settings)
             if curated.removed:
                 removed[study_id] = curated.removed
-            reason = _too_short(whole, curated, 1 if untouched else settings.min_words)
+            reason = _too_short(curated, 1 if untouched else settings.min_words)
             if reason is not None:
                 quarantined.append(Quarantined(study_id, str(study.volume), READ_STAGE, reason))
                 continue
@@ -88,13 +90,11 @@ def _curate(text: str, settings: Ct3drrgSettings) -> Curated:
     )
 
 
-def _too_short(whole: str, curated: Curated, min_words: int) -> str | None:
+def _too_short(curated: Curated, min_words: int) -> str | None:
     """Why a report is too short to be used; None where it is long enough."""
     words = len(curated.text.split())
     if words >= min_words:
         return None
-    if not whole:
-        return "the report is empty"
     taken = f" (sentences taken out: {len(curated.removed)})" if curated.removed else ""
     return f"the report has {words} words{taken}, fewer than data.min_words={min_words}"
 

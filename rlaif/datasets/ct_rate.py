@@ -54,7 +54,7 @@ def read_studies(settings: CtRateSettings, source: str = "ct_rate") -> StudyTabl
             f"{_REPORTS['valid']} there or in its folder dataset"
         )
     read = [one for side, table in tables.items() for one in _read_side(settings, folder, side, table, source)]
-    studies, quarantined = gather(read)
+    studies, quarantined = gather(read, settings.empty_reports)
     ordered = sorted({study.patient_id for study in studies}, key=_number) if settings.order == "number" else None
     heldout = {study.study_id for study in studies if study.study_id.startswith("valid")}
     placed = divide_official(studies, heldout, settings.split, settings.seed, settings.limit, ordered)

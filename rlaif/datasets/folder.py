@@ -39,11 +39,11 @@ def read_studies(settings: FolderSettings) -> StudyTable:
     table = settings.table or DEFAULT_TABLE
     given: dict[str, Split] = {}
     if settings.table is not None or folder.is_file(table):
-        studies, quarantined = gather(_table_rows(folder, table, settings, given))
+        studies, quarantined = gather(_table_rows(folder, table, settings, given), settings.empty_reports)
     elif settings.segmenter is not None:
         raise DatasetError(f"data.columns.segmentation is a column, and {folder} has no table; name it in data.table")
     else:
-        studies, quarantined = gather(_found_below(folder))
+        studies, quarantined = gather(_found_below(folder), "keep")
     if not studies and not quarantined:
         raise DatasetError(f"{folder} holds no studies: neither rows in {table} nor volumes or DICOM series")
     divided = divide(studies, settings.split, settings.seed, settings.limit, given)

@@ -58,11 +58,12 @@ class VolumeLayout(_Layout):
     """What the layouts with CTs share.
 
     `missing_volumes` says what becomes of table rows whose volume is not there (`skip` is for partial downloads),
-    `unlisted_volumes` what becomes of volumes that no row names.
+    `unlisted_volumes` what becomes of volumes that no row names, `empty_reports` what becomes of CTs without any text.
     """
 
     missing_volumes: Literal["quarantine", "skip"] = "quarantine"
     unlisted_volumes: Literal["quarantine", "skip"] = "quarantine"
+    empty_reports: Literal["quarantine", "keep"] = "quarantine"
 
 
 class CtRateColumns(_Frozen):
@@ -117,6 +118,8 @@ class FolderSettings(VolumeLayout):
     """
 
     name: Literal["folder"] = "folder"
+    # CTs of one's own may have no reports yet: the policy writes them all the same.
+    empty_reports: Literal["quarantine", "keep"] = "keep"
     table: str | None = None
     columns: FolderColumns = FolderColumns()
     segmenter: Segmenter | None = None

@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
 from rlaif.records import Quarantined, Study
 
@@ -37,8 +38,13 @@ def check_id(kind: str, value: str) -> None:
         )
 
 
-def gather(rows: Iterable[Study | Quarantined]) -> tuple[list[Study], list[Quarantined]]:
-    """The studies and the quarantined of what an adapter read; of two studies with one id the first is kept."""
+def gather(
+    rows: Iterable[Study | Quarantined], empty_reports: Literal["keep", "quarantine"]
+) -> tuple[list[Study], list[Quarantined]]:
+    """The studies and the quarantined of what an adapter read; of two studies with one id the first is kept.
+
+    `empty_reports` says what becomes of studies without any text.
+    """
     studies: dict[str, Study] = {}
     quarantined: list[Quarantined] = []
     for one in rows:
@@ -47,6 +53,9 @@ def gather(rows: Iterable[Study | Quarantined]) -> tuple[list[Study], list[Quara
         elif one.study_id in studies:
             reason = f"the study id is taken by {studies[one.study_id].volume}; give each study an id of its own"
             quarantined.append(Quarantined(f"{one.study_id}#repeated", str(one.volume), READ_STAGE, reason))
+        elif empty_reports == "quarantine" and not (one.findings or one.impression or one.region_reports):
+            reason = "the report is empty: neither findings nor impression are given (data.empty_reports=keep takes it)"
+            quarantined.append(Quarantined(one.study_id, str(one.volume), READ_STAGE, reason))
         else:
             studies[one.study_id] = one
     return list(studies.values()), quarantined

@@ -87,7 +87,7 @@ def read_described(
     read = list(_with_volumes(rows, volumes, settings, tables))
     if official:
         check_disjoint(one for one in read if isinstance(one, Study))
-    studies, quarantined = gather(read)
+    studies, quarantined = gather(read, settings.empty_reports)
     heldout = {one.study_id for one in studies if one.split == "heldout"}
     if official:
         placed = divide_official(studies, heldout, settings.split, settings.seed, settings.limit)

@@ -94,7 +94,7 @@ def test_items_that_cannot_be_used_are_quarantined_and_counts_add_up(tmp_path: P
     assert len([one for one in table.quarantined if "is not a plain path" in one.reason]) == 2
     assert "leads out of the data folder" in reasons["amos_0005"]
     assert "training 6: the volume is not on disk" in reasons["amos_0006"]
-    assert reasons["amos_0007"] == "dataset.json, training 7: the report is empty"
+    assert reasons["amos_0007"].startswith("the report is empty")
     assert reasons["amos_0008"] == "dataset.json, training 8: the findings of the chest are no text"
     assert reasons["amos_0009"].endswith("the item has no labels.report.findings")
     assert reasons["dataset.json#training-10"] == "dataset.json, training 10: the item names no image"

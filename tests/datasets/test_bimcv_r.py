@@ -46,8 +46,10 @@ def test_rows_become_studies_with_the_volume_of_their_name(tmp_path: Path) -> No
     second = write_volume(tmp_path, name_of("sub-S1", "ses-E12"))
     reports = ["PATIENT NAME NAME HC.Normal lungs.No effusion.", "  Not given. "]
     write_table(tmp_path, [row("sub-S1", "ses-E11", reports[0]), row("sub-S1", "ses-E12", reports[1])])
-    table = read(tmp_path, split={"sft": 1.0, "align": 0.0, "heldout": 0.0})
+    table = read(tmp_path, split={"sft": 1.0, "align": 0.0, "heldout": 0.0}, empty_reports="keep")
     assert table.quarantined == []
+    (empty,) = read(tmp_path).quarantined
+    assert empty.study_id == "ses-E12" and empty.reason.startswith("the report is empty")
     assert table.studies == [
         Study("ses-E11", "sub-S1", "bimcv_r", "sft", volume=first, findings="Normal lungs. No effusion."),
         Study("ses-E12", "sub-S1", "bimcv_r", "sft", volume=second),

@@ -99,8 +99,14 @@ def test_sentinels_of_absent_text_are_none(tmp_path: Path) -> None:
         (names[3], "", "None of the above."),
     ]
     write_csv(tmp_path / "dataset" / "radiology_text_reports" / "train_reports.csv", REPORTS, rows)
-    texts = [(study.findings, study.impression) for study in read(tmp_path).studies]
+    texts = [(study.findings, study.impression) for study in read(tmp_path, empty_reports="keep").studies]
     assert texts == [(None, "Normal."), (None, None), ("Two lines.", None), (None, "None of the above.")]
+    table = read(tmp_path)
+    assert [study.study_id for study in table.studies] == [names[0], names[2], names[3]]
+    (empty,) = table.quarantined
+    assert empty.study_id == names[1] and empty.reason.startswith(
+        "the report is empty: neither findings nor impression"
+    )
 
 
 def test_rows_that_cannot_be_used_are_quarantined_with_their_reason(tmp_path: Path) -> None:

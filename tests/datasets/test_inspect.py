@@ -56,8 +56,9 @@ def test_tables_are_joined_and_the_test_split_is_held_out(tmp_path: Path) -> Non
     # The original repeats a few rows of its splits.
     with (tmp_path / SPLITS).open("a") as file:
         file.write("2\tvalid\n")
-    table = read(tmp_path, split={"sft": 1.0, "align": 0.0, "heldout": 0.0})
+    table = read(tmp_path, split={"sft": 1.0, "align": 0.0, "heldout": 0.0}, empty_reports="keep")
     assert table.quarantined == []
+    assert {one.study_id for one in read(tmp_path).quarantined} == {"PE3c", "PE4d"}
     texts = ['1. No embolism, no "effusion". 2. Nodule.', "Embolism.", None, None]
     patients, splits = ["P1", "P2", "P3", "P3"], ["sft", "sft", "heldout", "heldout"]
     assert table.studies == [

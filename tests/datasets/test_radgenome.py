@@ -141,8 +141,10 @@ def test_the_built_in_data_reads_as_it_was_written(tmp_path: Path) -> None:
 def test_volumes_with_no_text_are_studies_without_report(tmp_path: Path) -> None:
     write_volume(tmp_path, "train_1_a_1")
     write_sentences(tmp_path, [("train_1_a_1", "nan", "nan"), ("train_1_a_1.nii.gz", "lung", "")])
-    (study,) = read(tmp_path).studies
+    (study,) = read(tmp_path, empty_reports="keep").studies
     assert (study.findings, study.impression, study.regions, study.region_reports) == (None, None, None, None)
+    (empty,) = read(tmp_path).quarantined
+    assert empty.study_id == "train_1_a_1" and empty.reason.startswith("the report is empty")
 
 
 def test_texts_of_ct_rate_go_before_sentences_and_preprocessed_volumes_before_others(tmp_path: Path) -> None:
