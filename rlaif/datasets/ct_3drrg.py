@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from rlaif.datasets import bimcv_r, ct_rate, inspect
 from rlaif.datasets.ct_rate import VOLUME_NAME
-from rlaif.datasets.settings import Ct3drrgSettings, SplitSettings
+from rlaif.datasets.layout import SplitSettings
+from rlaif.datasets.settings import Ct3drrgSettings
 from rlaif.datasets.splits import divide, divide_official, limited
 from rlaif.datasets.study_table import READ_STAGE, StudyTable
 from rlaif.records import Quarantined, Study

@@ -16,6 +16,7 @@ from rlaif.datasets import (
     openi,
     radgenome,
 )
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.phantom import labels_of
 from rlaif.datasets.settings import (
     AbdomenAtlasSettings,
@@ -30,7 +31,6 @@ from rlaif.datasets.settings import (
     OpeniSettings,
     PhantomDataSettings,
     RadgenomeSettings,
-    SplitSettings,
     StoredDataSettings,
 )
 from rlaif.datasets.study_table import StudyTable

@@ -1,72 +1,16 @@
 """What a configuration says of a data set: one frozen model for each layout, told apart by `name`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from rlaif.datasets.layout import Frozen, Layout, SplitSettings, VolumeLayout
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.reports.regions import REGIONS
 from rlaif.volumes.region_labels import Segmenter
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SplitSettings(_Frozen):
-    """How patients are divided: fractions that sum to 1, or numbers of patients (further ones are left out)."""
-
-    sft: int | float = Field(default=0.6, ge=0)
-    align: int | float = Field(default=0.3, ge=0)
-    heldout: int | float = Field(default=0.1, ge=0)
-
-    @property
-    def counted(self) -> bool:
-        """Whether the shares are numbers of patients rather than fractions."""
-        return abs(self.sft + self.align + self.heldout - 1.0) > 1e-6
-
-    @model_validator(mode="after")
-    def _fractions_or_counts(self) -> "SplitSettings":
-        shares = (self.sft, self.align, self.heldout)
-        if self.counted and (sum(shares) == 0 or any(not float(share).is_integer() for share in shares)):
-            raise ValueError(
-                f"split {shares} for sft, align and heldout must be fractions that sum to 1, or numbers of patients"
-            )
-        return self
-
-
-class _Layout(_Frozen):
-    """What all layouts share.
-
-    `path` is a folder of this machine or an `s3://bucket/prefix` address (`rlaif.storage`). `limit` is the most
-    studies taken for each split, in the seed's order of patients; None takes all.
-    """
-
-    path: str
-    split: SplitSettings = SplitSettings()
-    limit: int | None = Field(default=None, ge=1)
-    seed: int = 0
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _text(cls, path: object) -> object:
-        return str(path) if isinstance(path, Path) else path
-
-
-class VolumeLayout(_Layout):
-    """What the layouts with CTs share.
-
-    `missing_volumes` says what becomes of table rows whose volume is not there (`skip` is for partial downloads),
-    `unlisted_volumes` what becomes of volumes that no row names, `empty_reports` what becomes of CTs without any text.
-    """
-
-    missing_volumes: Literal["quarantine", "skip"] = "quarantine"
-    unlisted_volumes: Literal["quarantine", "skip"] = "quarantine"
-    empty_reports: Literal["quarantine", "keep"] = "quarantine"
-
-
-class CtRateColumns(_Frozen):
+class CtRateColumns(Frozen):
     """The columns of CT-RATE's report tables, and of its metadata tables, which the original release needs."""
 
     volume: str = "VolumeName"
@@ -93,7 +37,7 @@ class CtRateSettings(VolumeLayout):
     release: Literal["fixed", "original"] = "fixed"
 
 
-class FolderColumns(_Frozen):
+class FolderColumns(Frozen):
     """The columns of a folder's table; `findings`, `impression` or `segmentation` is null where the table has none."""
 
     study_id: str = "study_id"
@@ -138,7 +82,7 @@ class FolderSettings(VolumeLayout):
         return self
 
 
-class OpeniColumns(_Frozen):
+class OpeniColumns(Frozen):
     """The columns of the Open-I report table in its CSV form."""
 
     study_id: str = "uid"
@@ -146,14 +90,14 @@ class OpeniColumns(_Frozen):
     impression: str = "impression"
 
 
-class OpeniSettings(_Layout):
+class OpeniSettings(Layout):
     """The Open-I chest X-ray reports (text only): a folder of XML files, or the CSV form."""
 
     name: Literal["openi"] = "openi"
     columns: OpeniColumns = OpeniColumns()
 
 
-class RadgenomeColumns(_Frozen):
+class RadgenomeColumns(Frozen):
     """The columns of RadGenome-ChestCT's tables of region sentences."""
 
     volume: str = "Volumename"
@@ -173,7 +117,7 @@ class RadgenomeSettings(VolumeLayout):
     ct_rate: CtRateColumns = CtRateColumns()
 
 
-class BimcvRColumns(_Frozen):
+class BimcvRColumns(Frozen):
     """The columns of BIMCV-R's table.
 
     `path` names the volume, by a path or by its file's name; null takes the one volume of the session's folder.
@@ -200,7 +144,7 @@ class BimcvRSettings(VolumeLayout):
     columns: BimcvRColumns = BimcvRColumns()
 
 
-class InspectTables(_Frozen):
+class InspectTables(Frozen):
     """The tables of INSPECT, in its release of June 2025: CSV files, or tab-separated ones ending in `.tsv`."""
 
     metadata: str = "study_mapping_20250611.tsv"
@@ -208,7 +152,7 @@ class InspectTables(_Frozen):
     splits: str = "splits_20250611.tsv"
 
 
-class InspectColumns(_Frozen):
+class InspectColumns(Frozen):
     """The columns of INSPECT's tables: `image_id` and `patient_id` stand in `metadata`, `impression_id` in all."""
 
     image_id: str = "image_id"
@@ -226,7 +170,7 @@ class InspectSettings(VolumeLayout):
     columns: InspectColumns = InspectColumns()
 
 
-class CtrgKeys(_Frozen):
+class CtrgKeys(Frozen):
     """The keys of an entry of CTRG's annotation file; of `findings` the first that an entry has is taken.
 
     `path` names a volume within the folder; null, or an entry that names none, goes by the id.
@@ -251,7 +195,7 @@ class CtrgSettings(VolumeLayout):
     keys: CtrgKeys = CtrgKeys()
 
 
-class MimicCxrColumns(_Frozen):
+class MimicCxrColumns(Frozen):
     """The columns of MIMIC-CXR's sectioned table."""
 
     study_id: str = "study"
@@ -260,7 +204,7 @@ class MimicCxrColumns(_Frozen):
     last_paragraph: str = "last_paragraph"
 
 
-class MimicCxrSettings(_Layout):
+class MimicCxrSettings(Layout):
     """The sectioned reports of MIMIC-CXR (text only); its `test` studies are held out.
 
     `patients` says where they come from: the official split table, or (unsafe: reports of one patient can then stand
@@ -287,7 +231,7 @@ class AmosMmSettings(VolumeLayout):
     table: str = "dataset.json"
 
 
-class AbdomenAtlasColumns(_Frozen):
+class AbdomenAtlasColumns(Frozen):
     """The columns of AbdomenAtlas 3.0's tables; `report` may be any of its report columns."""
 
     study_id: str = "BDMAP ID"
@@ -307,7 +251,7 @@ class AbdomenAtlasSettings(VolumeLayout):
     columns: AbdomenAtlasColumns = AbdomenAtlasColumns()
 
 
-class Ct3drrgSettings(_Frozen):
+class Ct3drrgSettings(Frozen):
     """CT-RATE, BIMCV-R and INSPECT as one data set, curated as Argus' CT-3DRRG; a source that is null is left out.
 
     `split` divides the patients of each source (numbers are of each), with its official test split kept where it has

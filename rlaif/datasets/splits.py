@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from rlaif.datasets.settings import SplitSettings
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.study_table import DatasetError
 from rlaif.records import Split, Study
 

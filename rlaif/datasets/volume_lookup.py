@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from rlaif.datasets.data_folder import DataFolder
-from rlaif.datasets.settings import VolumeLayout
+from rlaif.datasets.layout import VolumeLayout
 from rlaif.datasets.splits import check_disjoint, divide, divide_official
 from rlaif.datasets.study_table import (
     READ_STAGE,

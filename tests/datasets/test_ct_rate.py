@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.registry import load
-from rlaif.datasets.settings import CtRateColumns, CtRateSettings, SplitSettings
+from rlaif.datasets.settings import CtRateColumns, CtRateSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
 from rlaif.reports.findings import CT_RATE_LABELS
 

@@ -8,8 +8,9 @@ import pytest
 
 from rlaif.datasets import ct_rate, folder, phantom
 from rlaif.datasets.data_folder import DataFolder
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.phantom_settings import PhantomSettings
-from rlaif.datasets.settings import CtRateSettings, FolderSettings, SplitSettings
+from rlaif.datasets.settings import CtRateSettings, FolderSettings
 from rlaif.datasets.study_table import DatasetError
 from rlaif.records import Study
 

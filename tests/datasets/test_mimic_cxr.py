@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.registry import load
-from rlaif.datasets.settings import MimicCxrSettings, SplitSettings
+from rlaif.datasets.settings import MimicCxrSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
 from rlaif.records import Study
 

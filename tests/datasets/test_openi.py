@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.openi import read_studies
 from rlaif.datasets.registry import load
-from rlaif.datasets.settings import OpeniSettings, SplitSettings
+from rlaif.datasets.settings import OpeniSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from rlaif.datasets.settings import SplitSettings
+from rlaif.datasets.layout import SplitSettings
 from rlaif.datasets.splits import assign_in_order, assign_splits, check_disjoint, divide, limited
 from rlaif.datasets.study_table import DatasetError
 from rlaif.records import Split, Study
