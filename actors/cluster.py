@@ -17,10 +17,11 @@ from rlaif.config import Config, ConfigurationError
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[None]:
+def joined(config: Config, *, ingest_alone: bool = False) -> Iterator[None]:
     """Within this context the job is part of a cluster; what it started itself ends with it.
 
-    Raises ConfigurationError where the cluster does not answer, or where the roles need more than it has.
+    Raises ConfigurationError where the cluster does not answer, or where the roles (`ingest_alone`: readers and
+    encoders) need more than it has.
     """
     os.environ |= QUIET
     options: dict[str, Any] = {"runtime_env": {"env_vars": QUIET}, "logging_level": logging.WARNING}
@@ -36,7 +37,7 @@ def joined(config: Config) -> Iterator[None]:
         }
     try:
         ray.init(address=address, **options)
-        check_fits(config, ray.cluster_resources())
+        (check_ingest_fits if ingest_alone else check_fits)(config, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
@@ -81,10 +82,21 @@ def check_fits(config: Config, cluster: dict[str, float]) -> None:
                 f"the roles need {sum(needs.values()):g} {kind}s ({parts}), the cluster has {has:g}: "
                 f"lower sampler.{kind.lower()}s, judge.{kind.lower()}s or learner.{kind.lower()}s, or add nodes"
             )
+    check_ingest_fits(config, cluster)
+
+
+def check_ingest_fits(config: Config, cluster: dict[str, float]) -> None:
+    """Raises ConfigurationError where readers and encoders need more than the cluster's CPUs or GPUs."""
     ingest = config.ingest
     reading, cpus = ingest.cpus * (ingest.encoders + 1), cluster.get("CPU", 0.0)
     if reading > cpus + 1e-6:
         raise ConfigurationError(
             f"the ingest needs {reading:g} CPUs, {ingest.cpus:g} for each of {ingest.encoders} encoders and a reader, "
             f"the cluster has {cpus:g}: lower ingest.encoders or ingest.cpus"
+        )
+    encoding, gpus = ingest.gpus * ingest.encoders, cluster.get("GPU", 0.0)
+    if encoding > gpus + 1e-6:
+        raise ConfigurationError(
+            f"the ingest needs {encoding:g} GPUs, {ingest.gpus:g} for each of {ingest.encoders} encoders, the cluster "
+            f"has {gpus:g}: lower ingest.encoders or ingest.gpus"
         )

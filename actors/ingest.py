@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ BLOCK_BYTES = 128 * 2**20
 TASK_STUDIES = 16
 # How often a block is read again after its process died, and how many blocks may be given up for reading one by one.
 DEATHS, LOST_BLOCKS = 2, 8
+
+# Ray Data has no other way yet to bound how often a task whose process dies is started again.
+warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
 
 
 class IngestStalled(RuntimeError):

@@ -21,7 +21,7 @@ def main(config: Config) -> None:
         return
     with RunFolder.open(config.run.root, config.run.name, config.plain()) as run:
         if not run.done("ingest-summary"):
-            with joined(config):
+            with joined(config, ingest_alone=True):
                 ingest(run, config)
         show(run)
 
