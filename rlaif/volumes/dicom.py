@@ -77,29 +77,45 @@ def read_series(folder: Path, orientation: Orientation = "canonical", series: st
     normal. Raises VolumeError for no CT, several series, missing slices or uneven gaps, and slices
     that cannot be decoded.
     """
+    slices, affine, left_out = _stack(folder, series)
+    if orientation == "stored":
+        i, j, k = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+        axes = stored_axes((i, j, k))
+    else:
+        axes = canonical_axes(affine)
+    remarks = (*stack_remarks(slices), *axes.remarks, *left_out)
+    return Volume(_decode_all(slices, axes), axes.spacing_mm, remarks)
+
+
+def series_grid(folder: Path, series: str | None = None) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """The shape `(columns, rows, slices)` of the series that `read_series` takes, and the affine 4x4 to mm in RAS.
+
+    Raises VolumeError as `read_series`, save for slices that cannot be decoded.
+    """
+    slices, affine, _ = _stack(folder, series)
+    rows, columns = slices[0].shape
+    return (columns, rows, len(slices)), affine
+
+
+def _stack(folder: Path, series: str | None) -> tuple[list[Slice], npt.NDArray[np.float64], list[str]]:
+    """The slices to read in their order, the affine of (column, row, slice) to mm in RAS, and what was left out."""
     headers, passed_over = _headers(folder)
-    chosen, left_out = _one_series(headers, series)
+    chosen, of_others = _one_series(headers, series)
     slices = [_slice(one) for one in chosen]
     slices.sort(key=lambda one: one.position)
     check_alike(slices)
     check_shape((len(slices), *slices[0].shape))
     kept = _without_repeats(slices)
     check_scan((len(kept), *kept[0].shape))
-    affine = stack_affine(kept)
-    if orientation == "stored":
-        i, j, k = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-        axes = stored_axes((i, j, k))
-    else:
-        # Pixels are [slice, row, column]: the column index runs along DICOM's first orientation vector.
-        axes = canonical_axes(LPS_TO_RAS @ affine)
-    remarks = [*stack_remarks(kept), *axes.remarks]
+    left_out = []
     if passed_over:
-        remarks.append("passed over " + ", ".join(f"{count} {kind}" for kind, count in passed_over.most_common()))
-    if left_out:
-        remarks.append(f"slices of other series left out: {left_out}")
+        left_out.append("passed over " + ", ".join(f"{count} {kind}" for kind, count in passed_over.most_common()))
+    if of_others:
+        left_out.append(f"slices of other series left out: {of_others}")
     if len(kept) < len(slices):
-        remarks.append(f"repeated slices left out: {len(slices) - len(kept)}")
-    return Volume(_decode_all(kept, axes), axes.spacing_mm, tuple(remarks))
+        left_out.append(f"repeated slices left out: {len(slices) - len(kept)}")
+    # Pixels are [slice, row, column]: the column index runs along DICOM's first orientation vector.
+    return kept, LPS_TO_RAS @ stack_affine(kept), left_out
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,30 +1,32 @@
 """Where the voxels of a file lie in the patient: what a mask must share with its CT."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlaif.volumes.orientation import LPS_TO_RAS, canonical_axes, stored_axes
-from rlaif.volumes.volume import Orientation, VolumeError
+from rlaif.volumes.mha import mha_grid
+from rlaif.volumes.nifti import nifti_grid
+from rlaif.volumes.nrrd import nrrd_grid
+from rlaif.volumes.orientation import canonical_axes, stored_axes
+from rlaif.volumes.volume import Orientation, VolumeError, file_kind
 
 # Headers round, and a grid shifted by half a voxel (another convention) must not pass.
 TOLERANCE_VOXELS = 0.1
+# No scan lies further from its scanner; origins near the limit of a float would compare as NaN, and so as equal.
+MAX_ORIGIN_MM = 1e6
+_OF_FILE = {"nifti": nifti_grid, "nrrd": nrrd_grid, "mha": mha_grid}
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A file's voxel grid: `shape` along its axes `(i, j, k)`; `affine` is 4x4 from `(i, j, k, 1)` to mm in RAS.
-
-    `placed` is false where the header says nothing of the place, so that the affine is one made up.
-    """
+    """A file's voxel grid: `shape` along its axes `(i, j, k)`; `affine` is 4x4 from `(i, j, k, 1)` to mm in RAS."""
 
     shape: tuple[int, int, int]
     affine: npt.NDArray[np.float64]
-    placed: bool = True
 
     def oriented(self, stored: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
         """Voxels `[k, j, i]` of this grid as `[z, y, x]`, C-contiguous, just as its CT is read in that orientation."""
@@ -59,63 +61,27 @@ class Grid:
 
 
 def read_grid(path: Path, series: str | None = None) -> Grid:
-    """The grid of a NIfTI, NRRD or MHA file, or of a DICOM series (the largest of its folder, or the one named).
+    """The grid of what `read_volume` reads there: a NIfTI, NRRD or MHA file, or a DICOM series of a folder.
 
-    Only headers are read. Raises VolumeError where they give no grid of three axes.
+    Only headers are read, and DICOM slices that share a position. Raises VolumeError, with the path, where they give
+    no volume, no orientation or no origin.
     """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
     try:
         if path.is_dir():
-            return _dicom_grid(path, series)
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            image = cast(nibabel.Nifti1Image, nibabel.load(path))
-            grid = _grid(tuple(image.shape), np.array(image.affine, dtype=np.float64))
-            coded = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
-            return replace(grid, placed=coded and not np.array_equal(grid.affine, np.eye(4)))
-        return _itk_grid(path)
-    except (ImageFileError, HeaderDataError, ValueError, EOFError, RuntimeError) as error:
-        raise VolumeError(f"{path}: gives no voxel grid ({' '.join(str(error).split())[:300]})") from error
+            # pydicom takes longer to load than most headers take to read.
+            from rlaif.volumes.dicom import series_grid
 
-
-def _grid(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> Grid:
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3 or affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise VolumeError(f"shape {shape} with an affine of shape {affine.shape} is no grid of three axes")
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise VolumeError("the affine has no volume")
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-
-
-def _itk_grid(path: Path) -> Grid:
-    import SimpleITK
-
-    header = SimpleITK.ImageFileReader()
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
-    rank = header.GetDimension()
-    affine = np.eye(rank + 1)
-    affine[:rank, :rank] = np.reshape(header.GetDirection(), (rank, rank)) * header.GetSpacing()
-    affine[:rank, rank] = header.GetOrigin()
-    return _grid(header.GetSize(), LPS_TO_RAS @ affine if rank == 3 else affine)
-
-
-def _dicom_grid(folder: Path, series: str | None) -> Grid:
-    import SimpleITK
-
-    reader = SimpleITK.ImageSeriesReader
-    wanted = reader.GetGDCMSeriesIDs(str(folder)) if series is None else (series,)
-    series_files = [list(reader.GetGDCMSeriesFileNames(str(folder), uid)) for uid in wanted]
-    names = max(series_files, key=len, default=[])
-    if len(names) < 2:
-        raise VolumeError("holds no DICOM series of two slices or more")
-    first, last = _itk_grid(Path(names[0])), _itk_grid(Path(names[-1]))
-    affine = first.affine.copy()
-    affine[:3, 2] = (last.affine[:3, 3] - first.affine[:3, 3]) / (len(names) - 1)
-    return _grid((first.shape[0], first.shape[1], len(names)), affine)
+            shape, affine = series_grid(path, series)
+        else:
+            shape, affine = _OF_FILE[file_kind(path)](path)
+        canonical_axes(affine)
+        if np.abs(affine[:3, 3]).max() > MAX_ORIGIN_MM:
+            raise VolumeError(f"its origin lies more than {MAX_ORIGIN_MM:g} mm away; convert the file again")
+    except VolumeError as error:
+        raise VolumeError(f"{path}: {error}") from error
+    except OSError as error:
+        raise VolumeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return Grid(shape, affine)
 
 
 def _described(grid: Grid) -> str:
@@ -124,6 +90,7 @@ def _described(grid: Grid) -> str:
 
 
 def _advice(mask: Grid) -> str:
-    if not mask.placed:
+    # In LPS, as ITK has it, the identity turns x and y around.
+    if np.array_equal(np.abs(mask.affine), np.eye(4)):
         return "its header has lost its place (SAT writes the identity as affine); put it onto the CT's grid again"
     return "resample it onto the CT's grid (nearest neighbour)"

@@ -1,6 +1,7 @@
 """Reading MetaImage files with header and voxels in one (.mha), as ITK writes them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,7 @@ def read_mha(path: Path, orientation: Orientation = "canonical") -> Volume:
     """
     head = read_head(path)
     fields, start = _fields(head)
-    shape = lengths("DimSize", fields["DimSize"], axes_count("NDims", fields["NDims"]))
-    check_scan(shape)
+    shape = _shape(fields)
     if fields["ElementType"] not in _DTYPES:
         raise VolumeError(f"voxels are {fields['ElementType'][:20]}, which no CT is; convert the file to int16 HU")
     big = _true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")))
@@ -55,7 +55,16 @@ def read_mha(path: Path, orientation: Orientation = "canonical") -> Volume:
         compression = "gzip" if head[start : start + 2] == GZIP_MAGIC else "zlib"
     axes = _stored(fields) if orientation == "stored" else canonical_axes(_affine(fields))
     with VoxelStream(path, start, compression) as stream:
-        return read_planes(stream, (shape[0], shape[1], shape[2]), dtype, axes)
+        return read_planes(stream, shape, dtype, axes)
+
+
+def mha_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """The shape of a file's voxels along `(i, j, k)`, and the affine 4x4 from there to mm in RAS, by its header alone.
+
+    Raises VolumeError for a header that describes no three-dimensional image with orientation and origin.
+    """
+    fields, _ = _fields(read_head(path))
+    return _shape(fields), _affine(fields, _origin(fields))
 
 
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
@@ -80,6 +89,12 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
     return fields, last.end()
 
 
+def _shape(fields: dict[str, str]) -> tuple[int, int, int]:
+    shape = lengths("DimSize", fields["DimSize"], axes_count("NDims", fields["NDims"]))
+    check_scan(shape)
+    return shape[0], shape[1], shape[2]
+
+
 def _true(text: str) -> bool:
     return text[:1] in ("T", "t", "1")
 
@@ -97,8 +112,19 @@ def _stored(fields: dict[str, str]) -> Axes:
     return stored_axes(_spacing(fields))
 
 
-def _affine(fields: dict[str, str]) -> npt.NDArray[np.float64]:
-    """The affine in mm, RAS: the file gives the direction of one axis after the other, in LPS."""
+def _origin(fields: dict[str, str]) -> list[float]:
+    """Where the first voxel lies in mm, in LPS; of several names, the one that ITK takes."""
+    text = next((fields[name] for name in ("Origin", "Offset", "Position") if name in fields), None)
+    if text is None:
+        raise VolumeError("the header gives no origin (Offset), so its place is unknown")
+    return numbers("Offset", text, int(fields["NDims"]))[:3]
+
+
+def _affine(fields: dict[str, str], origin: Sequence[float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.float64]:
+    """The affine in mm, RAS: the file gives the direction of one axis after the other, in LPS.
+
+    `origin` is that of `_origin`, which an orientation does not need.
+    """
     text = next((fields[name] for name in ("TransformMatrix", "Rotation", "Orientation") if name in fields), None)
     if text is None:
         raise VolumeError(
@@ -110,5 +136,5 @@ def _affine(fields: dict[str, str]) -> npt.NDArray[np.float64]:
     if np.isfinite(directions).all() and not np.allclose(np.linalg.norm(directions, axis=0), 1.0, atol=1e-2):
         raise VolumeError(f"its TransformMatrix {text[:60]!r} holds no unit vectors; convert the scan again")
     affine = np.eye(4)
-    affine[:3, :3] = directions * _spacing(fields)
+    affine[:3, :3], affine[:3, 3] = directions * _spacing(fields), origin
     return LPS_TO_RAS @ affine

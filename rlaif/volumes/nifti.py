@@ -29,9 +29,7 @@ def read_nifti(path: Path, orientation: Orientation = "canonical") -> Volume:
     Raises VolumeError for a truncated or damaged file, a header that is not NIfTI or describes no
     three-dimensional image, an unknown orientation (unless read as stored), or voxels that are not finite.
     """
-    with path.open("rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
-    with VoxelStream(path, compression="gzip" if compressed else None) as stream:
+    with _opened(path) as stream:
         header, header_bytes = _read_header(stream)
         shape = _shape(header)
         axes = _stored(header) if orientation == "stored" else canonical_axes(_affine(header))
@@ -43,6 +41,22 @@ def read_nifti(path: Path, orientation: Orientation = "canonical") -> Volume:
             )
         stream.read(offset - header_bytes)
         return read_planes(stream, shape, header.get_data_dtype(), axes, slope, intercept)
+
+
+def nifti_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """The shape of a file's voxels along `(i, j, k)`, and the affine 4x4 from there to mm in RAS, by its header alone.
+
+    Raises VolumeError for a header that `read_nifti` refuses, and for one without an orientation.
+    """
+    with _opened(path) as stream:
+        header, _ = _read_header(stream)
+    return _shape(header), _affine(header)
+
+
+def _opened(path: Path) -> VoxelStream:
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP_MAGIC
+    return VoxelStream(path, compression="gzip" if compressed else None)
 
 
 def _read_header(stream: VoxelStream) -> tuple[nibabel.Nifti1Header, int]:

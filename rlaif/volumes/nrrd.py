@@ -1,6 +1,7 @@
 """Reading NRRD files whose voxels follow the header (teem.sourceforge.net/nrrd/format.html)."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,21 +42,24 @@ def read_nrrd(path: Path, orientation: Orientation = "canonical") -> Volume:
     Raises VolumeError for a truncated or damaged file, voxels in another file, a header that describes no
     three-dimensional scalar image, an unknown orientation (unless read as stored), or voxels that are not finite.
     """
-    head = read_head(path)
-    fields, start = _fields(head)
-    axes_of_file = axes_count("dimension", fields["dimension"])
-    shape = lengths("sizes", fields["sizes"], axes_of_file)
-    check_scan(shape)
-    kinds = fields.get("kinds", "").split()
-    if not set(kinds[:3]) <= _SPATIAL_KINDS:
-        raise VolumeError(f"its axes are of the kinds {' '.join(kinds)}, so it holds no plain CT; convert it to NIfTI")
+    fields, start = _fields(read_head(path))
+    shape = _shape(fields)
     if fields["encoding"].lower() not in _COMPRESSIONS:
         raise VolumeError(
             f"its encoding is {fields['encoding'][:20]!r}, and raw and gzip are read; convert it to NIfTI"
         )
     axes = _stored(fields) if orientation == "stored" else canonical_axes(_affine(fields))
     with VoxelStream(path, start, _COMPRESSIONS[fields["encoding"].lower()]) as stream:
-        return read_planes(stream, (shape[0], shape[1], shape[2]), _dtype(fields), axes)
+        return read_planes(stream, shape, _dtype(fields), axes)
+
+
+def nrrd_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """The shape of a file's voxels along `(i, j, k)`, and the affine 4x4 from there to mm in RAS, by its header alone.
+
+    Raises VolumeError for a header that describes no three-dimensional image with orientation and origin.
+    """
+    fields, _ = _fields(read_head(path))
+    return _shape(fields), _affine(fields, _origin(fields))
 
 
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
@@ -80,6 +84,15 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
         if name not in fields:
             raise VolumeError(f"has an NRRD header without {name}: it is damaged; convert the file again")
     return fields, blank.end()
+
+
+def _shape(fields: dict[str, str]) -> tuple[int, int, int]:
+    shape = lengths("sizes", fields["sizes"], axes_count("dimension", fields["dimension"]))
+    check_scan(shape)
+    kinds = fields.get("kinds", "").split()
+    if not set(kinds[:3]) <= _SPATIAL_KINDS:
+        raise VolumeError(f"its axes are of the kinds {' '.join(kinds)}, so it holds no plain CT; convert it to NIfTI")
+    return shape[0], shape[1], shape[2]
 
 
 def _dtype(fields: dict[str, str]) -> np.dtype:
@@ -112,7 +125,16 @@ def _directions(fields: dict[str, str]) -> npt.NDArray[np.float64]:
     return directions
 
 
-def _affine(fields: dict[str, str]) -> npt.NDArray[np.float64]:
+def _origin(fields: dict[str, str]) -> list[float]:
+    """Where the first voxel lies in mm, in the file's own space."""
+    text = fields.get("space origin", "")
+    if not re.fullmatch(r"\([^()]*\)", text):
+        raise VolumeError(f"the header gives no origin (space origin {text[:40]!r}), so its place is unknown")
+    return numbers("space origin", text[1:-1], 3)
+
+
+def _affine(fields: dict[str, str], origin: Sequence[float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.float64]:
+    """The affine in mm, RAS; `origin` is that of `_origin`, which an orientation does not need."""
     space = fields.get("space", "")
     letters = space.upper() if "-" not in space else "".join(word[:1] for word in space.upper().split("-"))
     if letters not in _TO_RAS or "space directions" not in fields:
@@ -122,8 +144,8 @@ def _affine(fields: dict[str, str]) -> npt.NDArray[np.float64]:
             "so left and right are unknown; convert the scan again from DICOM"
         )
     affine = np.eye(4)
-    affine[:3, :3] = np.diag(_TO_RAS[letters]) @ _directions(fields)
-    return affine
+    affine[:3, :3], affine[:3, 3] = _directions(fields), origin
+    return np.diag([*_TO_RAS[letters], 1.0]) @ affine
 
 
 def _stored(fields: dict[str, str]) -> Axes:

@@ -128,7 +128,7 @@ def read_volume(path: Path, *, orientation: Orientation = "canonical", series: s
             from rlaif.volumes.dicom import read_series
 
             return read_series(path, orientation, series)
-        kind = _kind(path)
+        kind = file_kind(path)
         if series is not None:
             raise VolumeError(f"is one file, of which no series {series} can be taken; name the folder of the series")
         if kind == "nifti":
@@ -148,7 +148,7 @@ def read_volume(path: Path, *, orientation: Orientation = "canonical", series: s
         raise VolumeError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _kind(path: Path) -> Literal["nifti", "nrrd", "mha"]:
+def file_kind(path: Path) -> Literal["nifti", "nrrd", "mha"]:
     """What a file seems to be by its first bytes; VolumeError where that cannot be a volume."""
     if not path.is_file():
         raise VolumeError(f"does not exist; {_ACCEPTED}")

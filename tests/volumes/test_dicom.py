@@ -20,6 +20,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from rlaif.volumes.grid import read_grid
 from rlaif.volumes.volume import VolumeError, check_hounsfield, read_volume
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -157,6 +158,23 @@ def test_several_series_are_named_and_a_small_one_is_left_out(tmp_path: Path) ->
     assert volume.remarks == ("slices of other series left out: 1",)
 
 
+def test_the_grid_is_that_of_the_slices_that_are_read(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "below" / "series")
+    (folder / "copy.dcm").write_bytes((folder / "3.dcm").read_bytes())
+    write_slice(folder, "scout", BODY[0], [0.0, 0.0, 0.0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    expected = np.array([[-0.7, 0, 0, 10], [0, -0.9, 0, 20], [0, 0, 2.5, 100], [0, 0, 0, 1]])
+    for place in (folder, tmp_path):
+        grid = read_grid(place)
+        assert grid.shape == (5, 4, 6)
+        np.testing.assert_allclose(grid.affine, expected, atol=1e-9)
+    for index in range(4):
+        write_slice(folder, f"other{index}", BODY[index], [0, 0, float(index)], SeriesInstanceUID="9.8")
+    with pytest.raises(VolumeError, match="holds 2 CT series"):
+        read_grid(tmp_path)
+    np.testing.assert_allclose(read_grid(tmp_path, "1.2.3").affine, expected, atol=1e-9)
+    assert read_grid(tmp_path, "9.8").shape == (5, 4, 4)
+
+
 def test_slices_can_be_left_as_stored(tmp_path: Path) -> None:
     for index in range(BODY.shape[1]):
         write_slice(
@@ -257,8 +275,12 @@ def test_a_transfer_syntax_without_decoder_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_series_say_what_is_wrong(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+    folder = write_series(tmp_path / "series", **tags)
     with pytest.raises(VolumeError, match=message):
-        read_volume(write_series(tmp_path / "series", **tags))
+        read_volume(folder)
+    if message not in ("overflows", "cannot be decoded"):
+        with pytest.raises(VolumeError, match=message):
+            read_grid(folder)
 
 
 def test_folders_without_a_volume_are_refused(tmp_path: Path) -> None:

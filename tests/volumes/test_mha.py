@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from rlaif.volumes.grid import read_grid
 from rlaif.volumes.volume import VolumeError, read_volume
 
 BODY = np.random.default_rng(4).integers(-1000, 1000, (6, 5, 4), dtype=np.int16)
@@ -82,6 +83,16 @@ def test_headers_are_followed(tmp_path: Path, changes: tuple[tuple[str, str], ..
     assert volume.spacing_mm == pytest.approx((2.5, 0.9, 0.7))
 
 
+def test_the_origin_has_three_names(tmp_path: Path) -> None:
+    below = ""
+    # Each one is put before those of the names that give way to it.
+    for x, name in enumerate(("Position", "Offset", "Origin")):
+        below = f"{name} = {x} 2 3\n{below}"
+        path = write(tmp_path / "ct.mha", ("Offset = 0 0 0\n", below))
+        assert tuple(read_grid(path).affine[:3, 3]) == (-x, -2, 3)
+        assert SimpleITK.ReadImage(str(path)).GetOrigin() == (x, 2, 3)
+
+
 def test_without_orientation_it_is_read_as_stored_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "ct.mha", ("TransformMatrix = 1 0 0 0 1 0 0 0 1\n", ""))
     with pytest.raises(VolumeError, match="no orientation"):
@@ -136,6 +147,8 @@ def test_other_numbers_of_axes(tmp_path: Path) -> None:
         read_volume(write(tmp_path / "ct.mha", four, ("4 5 6", "4 5 3 2"), matrix, spacing))
     path = write(tmp_path / "ct.mha", four, ("4 5 6", "4 5 6 1"), matrix, spacing)
     np.testing.assert_array_equal(read_volume(path).voxels, BODY)
+    path = write(tmp_path / "ct.mha", four, ("4 5 6", "4 5 6 1"), matrix, spacing, ("0 0 0\nEl", "1 2 3 4\nEl"))
+    assert read_grid(path).shape == (4, 5, 6) and tuple(read_grid(path).affine[:3, 3]) == (-1, -2, 3)
 
 
 def test_truncated_and_damaged_voxels_are_no_zeros(tmp_path: Path) -> None:

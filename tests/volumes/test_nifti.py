@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from rlaif.volumes.grid import read_grid
 from rlaif.volumes.volume import Volume, VolumeError, check_hounsfield, read_volume
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -141,6 +142,8 @@ def test_units_of_metres_are_converted(tmp_path: Path) -> None:
     image.header.set_xyzt_units("meter")
     nibabel.save(image, tmp_path / "ct.nii")
     assert read_volume(tmp_path / "ct.nii").spacing_mm == pytest.approx(SPACING)
+    affine[:3] *= 1000
+    np.testing.assert_allclose(read_grid(tmp_path / "ct.nii").affine, affine, rtol=1e-6)
 
 
 def test_a_truncated_gzip_is_named_as_such(tmp_path: Path) -> None:
@@ -205,6 +208,22 @@ def corrupted(tmp_path: Path, offset: int, content: bytes) -> Path:
 def test_bad_headers_say_what_is_wrong(tmp_path: Path, offset: int, content: bytes, message: str) -> None:
     with pytest.raises(VolumeError, match=message):
         read_volume(corrupted(tmp_path, offset, content))
+
+
+@pytest.mark.parametrize(
+    ("offset", "content", "message"),
+    [
+        (40, struct.pack("<5h", 4, 3, 4, 5, 2), "4 axes where a CT has 3"),
+        (80, struct.pack("<f", float("nan")), "not finite"),
+        (252, struct.pack("<2h", 0, 0), "gives no orientation"),
+        (280, struct.pack("<12f", *([0.0] * 12)), "spacing"),
+        (292, struct.pack("<f", float("inf")), "affine holds values that are not finite"),
+        (292, struct.pack("<f", 1e38), "origin lies more than"),
+    ],
+)
+def test_bad_headers_give_no_grid(tmp_path: Path, offset: int, content: bytes, message: str) -> None:
+    with pytest.raises(VolumeError, match=rf"ct\.nii: .*{message}"):
+        read_grid(corrupted(tmp_path, offset, content))
 
 
 def test_voxels_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from rlaif.volumes.grid import read_grid
 from rlaif.volumes.volume import VolumeError, check_hounsfield, read_volume
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -71,6 +72,14 @@ def test_every_space_comes_out_canonical(
     volume = read_volume(write(tmp_path / "ct.dat", *changes))
     np.testing.assert_array_equal(volume.voxels, seen)
     assert volume.spacing_mm == pytest.approx((2.5, 0.9, 0.7))
+    grid = read_grid(write(tmp_path / "ct.dat", *changes))
+    assert np.array_equal(grid.oriented(BODY, "canonical"), seen)
+
+
+def test_the_origin_is_given_in_the_files_own_space(tmp_path: Path) -> None:
+    for space, expected in (("LPS", (-1, -2, 3)), ("LAS", (-1, 2, 3)), ("RAS", (1, 2, 3))):
+        path = write(tmp_path / "ct.nrrd", ("left-posterior-superior", space), ("(0,0,0)", "(1, 2, 3)"))
+        assert tuple(read_grid(path).affine[:3, 3]) == expected
 
 
 def test_big_endian_and_gzip(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Masks of a CT's regions: the segmenters' structures, the CT's voxels, and the steps of Reg2RG."""
 
+import itertools
 import os
 import tarfile
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ import SimpleITK
 import torch
 from monai.transforms import CropForeground, CropForegroundd, Resize, Resized
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from scipy.spatial.transform import Rotation
 
 from rlaif.datasets.phantom import generate
 from rlaif.datasets.phantom_settings import PhantomSettings
@@ -197,6 +199,87 @@ def test_nrrd_and_mha_masks_lie_where_their_headers_say(tmp_path: Path) -> None:
         assert np.array_equal(mask, LABELS.transpose(2, 1, 0) == 6)
 
 
+def _turned_image() -> SimpleITK.Image:
+    """An oblique body, whose axes have lengths and spacings of their own."""
+    image = SimpleITK.GetImageFromArray(LABELS.transpose(2, 1, 0).astype(np.int16))
+    image.SetSpacing((0.8, 0.7, 2.5))
+    image.SetOrigin((-120.5, 87.25, -431.75))
+    turn = Rotation.from_euler("zx", (-160, 25), degrees=True).as_matrix()
+    image.SetDirection(np.round(turn, 10).ravel())
+    return image
+
+
+def _write_series(folder: Path, image: SimpleITK.Image) -> SimpleITK.Image:
+    """The image as a DICOM series; returns what ITK reads of it."""
+    folder.mkdir()
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    along = np.reshape(image.GetDirection(), (3, 3)).T[:2].ravel()
+    for index in range(image.GetDepth()):
+        plane, origin = image[:, :, index : index + 1], image.TransformIndexToPhysicalPoint((0, 0, index))
+        tags = {"0008|0060": "CT", "0020|000e": "1.2.3", "0028|1052": "0", "0028|1053": "1"}
+        tags["0020|0032"] = "\\".join(f"{value:.10g}" for value in origin)
+        tags["0020|0037"] = "\\".join(f"{value:.10g}" for value in along)
+        for tag, value in tags.items():
+            plane.SetMetaData(tag, value)
+        # Names run against the order of the slices.
+        writer.Execute(plane, str(folder / f"{9 - index}.dcm"), False, -1)
+    return SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+
+
+def test_the_grids_of_a_body_in_every_format_are_those_that_itk_gives_them(tmp_path: Path) -> None:
+    body = _turned_image()
+    as_read = {tmp_path / "series": _write_series(tmp_path / "series", body)}
+    for name in ("body.nii.gz", "body.nrrd", "body.mha"):
+        SimpleITK.WriteImage(body, str(tmp_path / name))
+        as_read[tmp_path / name] = SimpleITK.ReadImage(str(tmp_path / name))
+    grids = {path: read_grid(path) for path in as_read}
+    for path, image in as_read.items():
+        assert grids[path].shape == image.GetSize() == (6, 5, 4)
+        corners = list(itertools.product((0, 5), (0, 4), (0, 3)))
+        in_lps = np.array([image.TransformIndexToPhysicalPoint(corner) for corner in corners])
+        in_ras = np.array([grids[path].affine @ (*corner, 1) for corner in corners])[:, :3]
+        assert np.abs(in_ras * (-1, -1, 1) - in_lps).max() < 1e-4, path
+    # So that each format's masks lie on each format's CT.
+    for ct, mask in itertools.product(as_read, [path for path in as_read if path.is_file()]):
+        read = RegionMasks(grids[ct]).read([f"{mask}#3"])
+        assert np.array_equal(read, read_volume(ct).voxels == 3) and read.sum() == (LABELS == 3).sum()
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new", "reason"),
+    [
+        ("mha", b"NDims = 3", b"NDims = 1000000", "where a CT has 3 axes"),
+        ("mha", b" 2.5\n", b" nan\n", "spacing .* is not finite"),
+        ("mha", b"TransformMatrix =", b"Other =", "gives no orientation"),
+        ("mha", b"Offset =", b"Other =", r"gives no origin \(Offset\)"),
+        ("mha", b"Offset = -120.5", b"Offset = nan", "not finite"),
+        ("mha", b"Offset = -120.5", b"Offset =", "2 numbers where 3"),
+        ("mha", b"Offset = -120.5", b"Offset = 1e308", "origin lies more than"),
+        ("nrrd", b"dimension: 3", b"dimension: 1000000", "where a CT has 3 axes"),
+        ("nrrd", b"space directions: (", b"space directions: (nan,0,0) (", "not three vectors"),
+        ("nrrd", b"space directions:", b"space directions: none #", "not three vectors"),
+        ("nrrd", b"left-posterior-superior", b"scanner-xyz", "gives no orientation"),
+        ("nrrd", b"space origin:", b"other:", "gives no origin"),
+        ("nrrd", b"space origin:", b"space origin: none", "gives no origin"),
+        ("nrrd", b"space origin: (-120.5", b"space origin: (nan", "not finite"),
+        ("nrrd", b"space origin: (-120.5,", b"space origin: (", "2 numbers where 3"),
+    ],
+)
+def test_masks_with_hostile_headers_are_refused_with_their_reason(
+    tmp_path: Path, ending: str, old: bytes, new: bytes, reason: str
+) -> None:
+    path = tmp_path / f"mask.{ending}"
+    SimpleITK.WriteImage(_turned_image(), str(path))
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(VolumeError, match=reason):
+        RegionMasks(ct_grid(tmp_path)).read([str(path)])
+    with pytest.raises(VolumeError, match=rf"mask\.{ending}: .*({reason})"):
+        read_grid(path)
+
+
 def _shifted(mm: tuple[float, float, float]) -> npt.NDArray[np.float64]:
     affine = LPS.copy()
     affine[:3, 3] += mm
@@ -233,7 +316,7 @@ def test_masks_that_do_not_fit_are_refused_with_their_reason(
 
 def test_a_mask_without_orientation_has_no_place(tmp_path: Path) -> None:
     nibabel.Nifti1Image(LABELS, None).to_filename(tmp_path / "mask.nii")
-    with pytest.raises(VolumeError, match="its header has lost its place"):
+    with pytest.raises(VolumeError, match="gives no orientation"):
         RegionMasks(ct_grid(tmp_path)).read([str(tmp_path / "mask.nii")])
     mask = RegionMasks(ct_grid(tmp_path), placement="by_index").read([str(tmp_path / "mask.nii")])
     assert np.array_equal(mask, (LABELS > 0).transpose(2, 1, 0))
@@ -245,9 +328,9 @@ def test_absent_masks_folders_and_files_of_other_kinds_are_refused(tmp_path: Pat
     for source, reason in (("gone.nii", "does not exist"), ("", "is a folder"), ("text.nii", "is not a NIfTI file")):
         with pytest.raises(VolumeError, match=reason):
             masks.read([str(tmp_path / source)])
-    with pytest.raises(VolumeError, match=r"text\.nii: gives no voxel grid"):
+    with pytest.raises(VolumeError, match=r"text\.nii: is not a NIfTI file"):
         read_grid(tmp_path / "text.nii")
-    with pytest.raises(VolumeError, match="no DICOM series"):
+    with pytest.raises(VolumeError, match="holds no DICOM files"):
         read_grid(tmp_path)
     with pytest.raises(ValueError, match="without sources"):
         masks.read([])
