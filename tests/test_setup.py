@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parent.parent
-OWN = {"rlaif", "actors"}
+# Modules of benchmarks/ are found by name, as its scripts and the tests find them.
+OWN = {"rlaif", "actors", *(path.stem for path in (PROJECT / "benchmarks").glob("*.py"))}
 ENGINES = {"ray", "vllm", "deepspeed"}
 
 
@@ -46,7 +47,14 @@ def pinned() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("rlaif", ["cpu"]), ("actors", ["cpu"]), ("jobs", ["cpu"]), ("tests", ["cpu", "dev"])]
+    ("folder", "extras"),
+    [
+        ("rlaif", ["cpu"]),
+        ("actors", ["cpu"]),
+        ("jobs", ["cpu"]),
+        ("benchmarks", ["cpu"]),
+        ("tests", ["cpu", "dev"]),
+    ],
 )
 def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:
     names = declared(*extras)
