@@ -23,8 +23,10 @@ S3 = "s3://"
 _OPTIONS = ("endpoint_override", "scheme", "region", "anonymous")
 _CONNECT_TIMEOUT_S, _REQUEST_TIMEOUT_S = 10.0, 60.0
 _RETRY_AFTER_S = (0.5, 2.0, 8.0)
-# What network file systems answer while a server is away; everything else says something of the file itself.
+# What network file systems answer while a server is away, and what a machine answers that has run out of something:
+# they say nothing of the file itself.
 _AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EHOSTDOWN, errno.ECONNRESET}
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 MAX_COPY_BYTES = 16 * 2**30
 
 
@@ -67,6 +69,8 @@ def filesystem_of(location: str) -> tuple[arrow_fs.FileSystem, str]:
     address, _, options = location.removeprefix(S3).partition("?")
     if not is_remote(location) or not address.partition("/")[0]:
         raise StorageAddressError(f"{location!r} is no address of the form s3://bucket/prefix")
+    if "@" in address.partition("/")[0]:
+        raise StorageAddressError("an s3:// address bears no credentials: give them in the environment of the readers")
     if ".." in PurePosixPath(address).parts:
         raise StorageAddressError(f"{location!r} holds '..': give the address itself")
     return _s3(options), address.rstrip("/")
@@ -95,12 +99,18 @@ def _s3(options: str) -> arrow_fs.S3FileSystem:
 def with_retries(action: Callable[[], Result], location: str) -> Result:
     """What `action` gives, tried again with growing pauses while the storage is away.
 
-    Raises StorageUnavailable when it stays away; an absent file, a refused one and every other error at once.
+    Raises StorageUnavailable when it stays away, or at once where this machine has run out of disk, memory or open
+    files; and every error that says something of the file itself as it is.
     """
     for pause_s in (*_RETRY_AFTER_S, None):
         try:
             return action()
         except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise StorageUnavailable(
+                    f"{location} could not be read, because this machine has run out of something ({_reason(error)}): "
+                    "free it, then start again; what is done stays done"
+                ) from error
             if not _away(error, is_remote(location)):
                 raise
             if pause_s is None:
@@ -110,6 +120,11 @@ def with_retries(action: Callable[[], Result], location: str) -> Result:
                 ) from error
             time.sleep(pause_s)
     raise AssertionError("the last attempt returns or raises")
+
+
+def is_infrastructure(error: OSError) -> bool:
+    """Whether an error of a local file says something of the storage or the machine, and nothing of the file."""
+    return error.errno in _AWAY | _EXHAUSTED
 
 
 def _away(error: OSError, remote: bool) -> bool:
@@ -178,6 +193,10 @@ def _files(location: str) -> list[tuple[str, str, int, int]]:
             for one in filesystem.get_file_info(arrow_fs.FileSelector(path, recursive=True))
             if one.type == arrow_fs.FileType.File
         ]
+    # Keys are free text: one that climbs would be written outside of the copy's folder.
+    climbing = [one.path for one in infos if ".." in PurePosixPath(one.path).parts]
+    if climbing:
+        raise PermissionError(errno.EPERM, "holds a key that climbs out of it with '..'", climbing[0])
     total = sum(one.size for one in infos)
     if total > MAX_COPY_BYTES:
         raise IsADirectoryError(errno.EFBIG, f"holds {total} bytes, more than one study has", location)
