@@ -4,6 +4,7 @@ A study that cannot be used is answered with its reason. Storage that stays away
 is started again, and a study that kills every process that reads it is answered so.
 """
 
+import json
 import logging
 import queue
 import threading
@@ -17,13 +18,15 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from rlaif.config import IngestSettings
 from rlaif.features import FeatureStore
 from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
+from rlaif.storage import is_remote
 from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.regions import mask_files, mask_remarks
 from rlaif.volumes.resampling import apply
 from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import Orientation, VolumeError
@@ -38,6 +41,8 @@ BLOCK_BYTES = 128 * 2**20
 TASK_STUDIES = 16
 # How often a block is read again after its process died, and how many blocks may be given up for reading one by one.
 DEATHS, LOST_BLOCKS = 2, 8
+# How long a pipeline that is given up may take to hand over its last row.
+FOLLOWER_S = 10.0
 
 # Ray Data has no other way yet to bound how often a task whose process dies is started again.
 warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
@@ -63,17 +68,19 @@ class ReadVolumes:
         at_once = batch_of(self.recipe.size, TASK_STUDIES)
         for start in range(0, len(batch["study_id"]), at_once):
             rows = {name: column[start : start + at_once] for name, column in batch.items()}
-            yield rows | self._read([str(source) for source in rows["source"]])
+            yield rows | self._read([str(one) for one in rows["source"]], [json.loads(one) for one in rows["masks"]])
 
-    def _read(self, sources: list[str]) -> Batch:
+    def _read(self, sources: list[str], masks: list[list[str]]) -> Batch:
         voxels = np.zeros((len(sources) if self.keep_voxels else 0, 1, *self.recipe.size), np.float16)
         reasons, remarks, seconds = [], [], []
-        for place, source in enumerate(sources):
+        for place, (text, files) in enumerate(zip(sources, masks, strict=True)):
             started = read = time.monotonic()
             reason, said = "", ""
             try:
-                volume = VolumeSource.from_json(source).read(self.orientation)
-                read, said = time.monotonic(), "\n".join(volume.remarks)
+                source = VolumeSource.from_json(text)
+                volume = source.read(self.orientation)
+                found = mask_remarks(Path(source.location), source.series, files) if files else ()
+                read, said = time.monotonic(), "\n".join([*volume.remarks, *found])
                 values = apply(self.recipe, volume)
                 if self.keep_voxels:
                     voxels[place] = values
@@ -121,9 +128,20 @@ def batch_of(size: tuple[int, int, int], most: int) -> int:
 def rows_of(studies: Iterable[Study], keys: dict[str, str]) -> list[Row]:
     """What the readers are told of each study; `keys` holds feature keys by study."""
     return [
-        {"study_id": one.study_id, "source": VolumeSource.of(one).to_json(), "feature_key": keys.get(one.study_id, "")}
+        {
+            "study_id": one.study_id,
+            "source": VolumeSource.of(one).to_json(),
+            "masks": json.dumps(_checked_masks(one)),
+            "feature_key": keys.get(one.study_id, ""),
+        }
         for one in studies
     ]
+
+
+def _checked_masks(study: Study) -> list[str]:
+    """The masks whose headers are looked at; remote ones would have to be fetched whole for it."""
+    files = mask_files(study)
+    return [] if any(is_remote(one) for one in [str(study.volume), *files]) else files
 
 
 def read_studies(
@@ -131,9 +149,7 @@ def read_studies(
 ) -> ray.data.Dataset:
     """A data set of preprocessed volumes with what is said of each, in the order of the rows."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = LOST_BLOCKS
+    ray.data.DataContext.get_current().enable_progress_bars = False
     readers = max(1, int(ray.cluster_resources().get("CPU", 1)))
     # A few blocks for each reader where there are few studies, so that none waits for another's last ones.
     a_task = max(1, min(TASK_STUDIES, -(-len(rows) // (4 * readers))))
@@ -163,6 +179,8 @@ def ingest(
     if not rows:
         return
     pipeline = read_studies(rows, recipe, orientation, settings, keep_voxels=encoder is not None)
+    # Only here, where what is missing at the end is read again.
+    pipeline.context.max_errored_blocks = LOST_BLOCKS
     if encoder is not None:
         pipeline = pipeline.map_batches(
             Encode,
@@ -173,18 +191,24 @@ def ingest(
             compute=ray.data.ActorPoolStrategy(size=settings.encoders),
             ray_remote_args_fn=lambda: {"max_restarts": DEATHS, "max_task_retries": DEATHS},
         )
-    for row in in_time(pipeline.iter_rows(), settings.timeout_s):
+    for row in in_time(iter(pipeline.iter_rows()), settings.timeout_s):
         _, study = left.pop(row["study_id"])
         yield _answer(row, study)
     # What is missing was in blocks whose processes died again and again: each study on its own now.
     for row, study in left.values():
         yield _alone(row, study, recipe, orientation, settings, encoder)
     if encoder is not None:
-        FeatureStore(encoder[1]).compact(settings.shard_mib * 2**20)
+        # A shard of features passes through memory: not the controller's.
+        ray.get(_compact.remote(str(encoder[1]), settings.shard_mib * 2**20), timeout=settings.timeout_s)
 
 
 def _encoder_arguments(encoder: tuple[Path, Path], settings: IngestSettings) -> tuple[str, str, int]:
     return str(encoder[0]), str(encoder[1]), settings.shard_mib * 2**20
+
+
+@ray.remote(num_cpus=0)
+def _compact(store: str, shard_bytes: int) -> None:
+    FeatureStore(Path(store)).compact(shard_bytes)
 
 
 def _answer(row: Row, study: Study) -> Ingested | Quarantined:
@@ -219,6 +243,11 @@ def _alone(
         answer = ray.get(reading.remote(row, recipe, orientation, arguments), timeout=settings.timeout_s)
     except RayTaskError:
         raise
+    except GetTimeoutError as error:
+        raise IngestStalled(
+            f"{study.volume} was not read in {settings.timeout_s:g} s by a process of its own: see the storage, or "
+            "raise ingest.timeout_s; the same command goes on from what is done"
+        ) from error
     except (WorkerCrashedError, OutOfMemoryError) as error:
         reason = (
             f"every process that read it died, the last one alone with it ({type(error).__name__}): the file crashes "
@@ -228,7 +257,7 @@ def _alone(
     return _answer(answer, study)
 
 
-def in_time(rows: Iterable[Row], timeout_s: float) -> Iterator[Row]:
+def in_time(rows: Iterator[Row], timeout_s: float) -> Iterator[Row]:
     """The rows as they come; raises IngestStalled where the next one takes longer than `timeout_s`."""
     arrived: queue.Queue[Row | BaseException | None] = queue.Queue(maxsize=256)
     stopped = threading.Event()
@@ -250,7 +279,8 @@ def in_time(rows: Iterable[Row], timeout_s: float) -> Iterator[Row]:
         except BaseException as error:  # noqa: BLE001 (raised again in the thread that waits)
             put(error)
 
-    threading.Thread(target=follow, daemon=True, name="ingest-rows").start()
+    follower = threading.Thread(target=follow, daemon=True, name="ingest-rows")
+    follower.start()
     try:
         while True:
             try:
@@ -267,3 +297,5 @@ def in_time(rows: Iterable[Row], timeout_s: float) -> Iterator[Row]:
             yield item
     finally:
         stopped.set()
+        # It holds the pipeline, which must end before the cluster is left.
+        follower.join(timeout=FOLLOWER_S)

@@ -124,14 +124,17 @@ def ingest_all(
     run.append("features", Ingested, [one for one in known if isinstance(one, Ingested)])
     bad = [one for one in known if isinstance(one, Quarantined)]
     unread = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
-    with run.writer("features", Ingested) as features:
+    run.replace("quarantine", Quarantined, [*unread, *bad])
+    with run.writer("features", Ingested) as features, run.writer("quarantine", Quarantined) as quarantine:
         for one in ingest(left, keys, recipe, config.recipe.orientation, config.ingest, encoder):
             if isinstance(one, Ingested):
                 features.add(one)
             else:
                 bad.append(one)
+                quarantine.add(one)
                 check_bad(config, len(bad), total, "studies", bad)
             features.tick()
+            quarantine.tick()
             progress.at(progress.done + 1, f"{len(bad)} in quarantine" if bad else "")
     check_bad(config, len(bad), total, "studies", bad)
     run.compact("features", Ingested, "study_id")
@@ -141,6 +144,7 @@ def ingest_all(
         "ingest",
         recipe=recipe,
         seconds=progress.seconds,
+        read=len(left),
         volumes=total,
         kept=total - len(bad),
         reused=reused,

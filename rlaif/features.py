@@ -6,6 +6,7 @@ stands in two shards (a kill while compacting) has the same features in both.
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+ABANDONED_S = 3600.0
 
 
 class FeatureMissing(KeyError):
@@ -102,6 +105,10 @@ class FeatureStore:
             action()
 
     def _compact(self, shard_bytes: int) -> None:
+        # What a process left that was killed while it wrote a shard.
+        for path in self.folder.glob(".shard-*.tmp"):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink(missing_ok=True)
         small = sorted(
             path for path in self.folder.glob("shard-*.safetensors") if path.stat().st_size < shard_bytes // 2
         )

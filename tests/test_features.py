@@ -1,6 +1,7 @@
 """The feature store: shards that are whole or not there, and their size."""
 
 import fcntl
+import os
 import threading
 from pathlib import Path
 
@@ -146,3 +147,13 @@ def test_two_writers_that_compact_lose_nothing(tmp_path: Path) -> None:
     assert all(float(store.get(f"k{number}")[0, 0]) == number for number in range(80))
     store.compact(2**20)
     assert len(list(tmp_path.glob("shard-*"))) == 1 and len(store.keys()) == 80
+
+
+def test_what_a_killed_writer_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    old, new = tmp_path / ".shard-a.safetensors.tmp", tmp_path / ".shard-b.safetensors.tmp"
+    for path in (old, new):
+        path.write_bytes(b"torn")
+    os.utime(old, (1e9, 1e9))
+    store.compact(2**20)
+    assert not old.exists() and new.exists()

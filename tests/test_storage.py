@@ -38,6 +38,7 @@ def test_addresses_keep_their_options_at_the_end() -> None:
         ("s3://", "no address of the form s3://bucket/prefix"),
         ("s3:///data", "no address of the form s3://bucket/prefix"),
         ("s3://cts/../other", "holds '..'"),
+        ("s3://key:secret@cts/data", "bears no credentials"),
         ("s3://cts/data?secret_key=abc", "credentials come from the environment"),
         ("/data/cts", "no address of the form"),
     ],
@@ -88,6 +89,17 @@ def test_a_copy_larger_than_a_study_is_refused(bucket: Any, tmp_path: Path, monk
         pass
 
 
+def test_a_key_that_climbs_is_written_nowhere(bucket: Any, tmp_path: Path) -> None:
+    import boto3
+
+    endpoint = "http://" + bucket.options.partition("&")[0].partition("=")[2]
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    client.put_object(Bucket="cts", Key="climbing/series/1.dcm", Body=b"one")
+    client.put_object(Bucket="cts", Key="climbing/series/../../../escaped", Body=b"escaped")
+    with pytest.raises(PermissionError, match="climbs out"), local_copy(bucket.location("climbing/series")):
+        pass
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -135,6 +147,10 @@ def test_only_storage_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(OSError, match=error.strerror):
             with_retries(failing(error, 9), "/nfs/a.nii")
         assert len(asked) == 1
+    asked.clear()
+    with pytest.raises(StorageUnavailable, match=r"this machine has run out of something .*No space left"):
+        with_retries(failing(OSError(28, os.strerror(28)), 9), "s3://cts/a.nii")
+    assert len(asked) == 1
     asked.clear()
     with pytest.raises(StorageUnavailable, match="after 3 attempts"):
         with_retries(failing(OSError(5, "Input/output error"), 9), "/nfs/a.nii")

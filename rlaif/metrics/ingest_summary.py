@@ -8,29 +8,42 @@ from rich.table import Table
 
 from rlaif.ledger import RunFolder
 from rlaif.records import Ingested, Quarantined, Study
+from rlaif.storage import file_name
 
-_LOCATION = re.compile(r"^(?:/|s3://)\S+?: ")
 _ROW = re.compile(r"^\S+, line \d+: ")
 _QUOTED = re.compile(r"'[^']*'")
+MOST_KINDS, SHORTEST_NAME = 20, 4
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 
 
-def kind_of(reason: str) -> str:
-    """A reason without what is one study's own, so that equal ones can be counted: places, names and numbers."""
-    general = _QUOTED.sub("…", _ROW.sub("", _LOCATION.sub("", reason)))
-    return _NUMBER.sub("#", general)[:160]
+def kind_of(reason: str, *own: str) -> str:
+    """A reason without what is one study's own, so that equal ones can be counted: places, names and numbers.
+
+    `own` are the names that belong to the study, such as its path.
+    """
+    general = reason
+    for name in own:
+        general = general.removeprefix(f"{name}: ")
+    names = {*own, *(file_name(name) for name in own)}
+    # Shorter ones could be words of the reason itself.
+    for name in sorted((name for name in names if len(name) >= SHORTEST_NAME), key=len, reverse=True):
+        general = general.replace(name, "…")
+    return _NUMBER.sub("#", _QUOTED.sub("…", _ROW.sub("", general)))[:160]
 
 
 def quarantine_counts(quarantined: list[Quarantined]) -> list[tuple[str, int]]:
-    """Each kind of reason with its number of studies, the most frequent first."""
-    return Counter(kind_of(one.reason) for one in quarantined).most_common()
+    """Each kind of reason with its number of studies, the most frequent first; rare ones beyond 20 together."""
+    kinds = Counter(kind_of(one.reason, one.path, one.study_id) for one in quarantined).most_common()
+    rare = kinds[MOST_KINDS:]
+    return kinds[:MOST_KINDS] + ([(f"{len(rare)} further kinds", sum(count for _, count in rare))] if rare else [])
 
 
 def ingest_summary(run: RunFolder) -> dict[str, Any]:
     """The summary of a run whose studies are ingested, as plain values.
 
-    `studies` are the data set's rows: those taken, and those in quarantine. `seconds` has the wall time of the stage,
-    and reading, recipe and encoding summed over all processes. `volumes_a_minute` counts what this run itself read.
+    `studies` are the data set's rows: those taken, and those in quarantine. `seconds` has the wall time of the attempt
+    that finished the stage, and reading, recipe and encoding summed over all processes and attempts.
+    `volumes_a_minute` is of that last attempt.
     """
     facts = run.facts("ingest")
     quarantined = run.read("quarantine", Quarantined)
@@ -44,7 +57,6 @@ def ingest_summary(run: RunFolder) -> dict[str, Any]:
     for one in run.iterate("features", Ingested):
         seconds.update({"read": one.read_s, "recipe": one.recipe_s, "encode": one.encode_s})
         remarks.update({kind_of(remark) for remark in one.remarks})
-    read = facts["volumes"] - facts["reused"]
     return {
         "studies": {"taken": studies, **splits, "text_only": text_only},
         "volumes": facts["volumes"],
@@ -58,7 +70,7 @@ def ingest_summary(run: RunFolder) -> dict[str, Any]:
         },
         "remarks": dict(remarks.most_common()),
         "seconds": {"wall": facts["seconds"], **{name: seconds[name] for name in ("read", "recipe", "encode")}},
-        "volumes_a_minute": 60.0 * read / facts["seconds"] if read and facts["seconds"] else 0.0,
+        "volumes_a_minute": 60.0 * facts["read"] / max(facts["seconds"], 1e-9),
     }
 
 

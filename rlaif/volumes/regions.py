@@ -6,11 +6,13 @@ The published steps are those of Reg2RG's src/Dataset/radgenome_dataset_train.py
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from rlaif.records import Study
 from rlaif.storage import local_copy
 from rlaif.volumes.grid import Grid, read_grid
 from rlaif.volumes.intensity import Box, foreground
@@ -63,6 +65,17 @@ class RegionMasks:
         for region, sources in regions.items():
             yield region, self.read(sources)
 
+    def check(self, location: str) -> None:
+        """Raises VolumeError where a mask's header says that it does not fit on the CT; its voxels are not read.
+
+        `location` is a local file.
+        """
+        grid = read_grid(Path(location))
+        try:
+            self._grid.reordered(np.broadcast_to(np.uint8(0), grid.shape[::-1]), grid)
+        except VolumeError as error:
+            raise VolumeError(f"{location}: {error}") from error
+
     def _values(self, location: str) -> npt.NDArray[Any]:
         # A study's regions mostly come from one label map.
         if self._last is None or self._last[0] != location:
@@ -85,6 +98,24 @@ class RegionMasks:
             except VolumeError as error:
                 raise VolumeError(f"{location}: {error}") from error
         return self._grid.oriented(stored, self._orientation)
+
+
+def mask_remarks(ct: Path, series: str | None, masks: Iterable[str]) -> tuple[str, ...]:
+    """What is wrong with the headers of a local CT's local masks, so that it is known before a model needs them."""
+    placed = RegionMasks(read_grid(ct, series))
+    remarks = []
+    for mask in masks:
+        try:
+            placed.check(mask)
+        except (VolumeError, OSError) as error:
+            remarks.append(f"a region's mask cannot be used: {error}")
+    return tuple(remarks)
+
+
+def mask_files(study: Study) -> list[str]:
+    """The files of a study's region masks, each once, without their labels."""
+    sources = {source for sources in (study.regions or {}).values() for source in sources}
+    return sorted({match[1] if (match := _LABELS.fullmatch(source)) else source for source in sources})
 
 
 def _check_whole(location: str, values: npt.NDArray[Any]) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from rlaif.records import Study
-from rlaif.storage import file_states, local_copy
+from rlaif.storage import file_states, local_copy, with_retries
 from rlaif.volumes.recipes import Recipe
 from rlaif.volumes.volume import Orientation, Volume, VolumeError, check_hounsfield, read_volume
+
+# Raised when reading or resampling gives other values for the same file and recipe: earlier features are then stale.
+READING = 1
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,16 @@ class VolumeSource:
         StorageUnavailable where remote storage does not answer.
         """
         with local_copy(self.location) as path:
-            volume = read_volume(path, orientation=orientation, series=self.series)
+            try:
+                volume = with_retries(
+                    lambda: read_volume(path, orientation=orientation, series=self.series), self.location
+                )
+            except VolumeError as error:
+                # A copy's name says nothing to a person.
+                raise VolumeError(str(error).replace(str(path), self.location)) from error
         if self.spacing_mm is not None:
+            if orientation == "canonical":
+                _check_header(volume, self.spacing_mm)
             volume = replace(volume, spacing_mm=self.spacing_mm)
         if self.rescale is not None:
             volume = replace(volume, voxels=_rescaled(volume, *self.rescale))
@@ -79,7 +90,7 @@ class VolumeSource:
         where nothing is there, and StorageUnavailable.
         """
         states = file_states(self.location)
-        identity = [asdict(self), states, recipe.checksum, orientation, encoder_checksum, "float16"]
+        identity = [READING, asdict(self), states, recipe.checksum, orientation, encoder_checksum, "float16"]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
@@ -93,6 +104,19 @@ def _rescaled(volume: Volume, slope: float, intercept: float) -> np.ndarray[Any,
             f"{max(abs(low), abs(high)):g}: the row is wrong, or the volume is in HU already"
         )
     whole = slope.is_integer() and intercept.is_integer() and volume.voxels.dtype == np.int16
-    if whole and limits.min <= min(low, high) and max(low, high) <= limits.max:
-        return (volume.voxels.astype(np.int32) * int(slope) + int(intercept)).astype(np.int16)
-    return volume.voxels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    fits = limits.min <= min(low, high) and max(low, high) <= limits.max
+    rescaled = np.empty(volume.voxels.shape, np.int16 if whole and fits else np.float32)
+    # Slice by slice: 32-bit values of a whole volume would take twice its memory for a moment.
+    for stored, hounsfield in zip(volume.voxels, rescaled, strict=True):
+        hounsfield[...] = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    return rescaled
+
+
+def _check_header(volume: Volume, stated_mm: tuple[float, float, float]) -> None:
+    """Raise VolumeError where the header's spacing is not the table's: its orientation cannot be trusted either."""
+    if not np.allclose(sorted(volume.spacing_mm), sorted(stated_mm), rtol=0.01):
+        header, stated = (" x ".join(f"{one:.3g}" for one in spacing) for spacing in (volume.spacing_mm, stated_mm))
+        raise VolumeError(
+            f"the header gives a spacing of {header} mm where the table has {stated} mm, so its orientation cannot be "
+            "trusted either: take the corrected release, or the voxels as they are with recipe.orientation=stored"
+        )

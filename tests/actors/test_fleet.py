@@ -37,9 +37,7 @@ def test_roles_that_do_not_fit_are_refused_with_their_sum(small: Any) -> None:
         check_fits(small.config("sampler.gpus=1", "learner.gpus=1"), {"CPU": 8.0, "GPU": 1.0})
     with pytest.raises(ConfigurationError, match=r"the ingest needs 9 CPUs, 3 for each of 2 encoders and a reader"):
         check_fits(small.config("ingest.encoders=2", "ingest.cpus=3"), {"CPU": 8.0})
-    with pytest.raises(
-        ConfigurationError, match=r"the ingest needs 2 GPUs, 1 for each of 2 encoders"
-    ):
+    with pytest.raises(ConfigurationError, match=r"the ingest needs 2 GPUs, 1 for each of 2 encoders"):
         check_fits(small.config("ingest.encoders=2", "ingest.gpus=1"), {"CPU": 8.0})
 
 

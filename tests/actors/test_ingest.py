@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.ingest import IngestStalled, batch_of, in_time, ingest
+from actors.ingest import IngestStalled, batch_of, in_time, ingest, read_studies, rows_of
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.features import FeatureStore
@@ -141,6 +141,34 @@ def test_what_tables_say_of_a_volume_is_applied(cluster: None, small: Any, volum
     expected = direct(small, volumes[0])
     found = FeatureStore(tmp_path / "store").get(keys["stored"])
     assert float((found.float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
+
+
+def test_a_mask_that_lies_elsewhere_is_told_before_a_model_needs_it(
+    cluster: None, small: Any, volumes: list[Path], tmp_path: Path
+) -> None:
+    image = nibabel.load(volumes[0])
+    moved = image.affine.copy()
+    moved[0, 3] += 30.0
+    for name, affine in (("fits", image.affine), ("moved", moved)):
+        nibabel.save(nibabel.Nifti1Image(np.ones(image.shape, np.uint8), affine), tmp_path / f"{name}.nii.gz")
+    fitting, moved_mask = (str(tmp_path / f"{name}.nii.gz") for name in ("fits", "moved"))
+    studies = [
+        replace(study("fits", volumes[0]), regions={"lung": (fitting,), "heart": (f"{fitting}#1",)}),
+        replace(study("moved", volumes[0]), regions={"lung": (fitting, moved_mask)}),
+    ]
+    found = answers(studies, small, None)
+    fits, told = found["fits"], found["moved"]
+    assert isinstance(fits, Ingested) and fits.remarks == ()
+    assert isinstance(told, Ingested) and len(told.remarks) == 1
+    assert "mask cannot be used" in told.remarks[0] and "30 mm off the voxels of the CT" in told.remarks[0]
+
+
+def test_training_an_encoder_loses_no_study_without_a_word(cluster: None, small: Any, volumes: list[Path]) -> None:
+    # What the ingest gives up is read again one by one; here it would be missing from the training.
+    assert len(answers([study("a", volumes[0])], small, None)) == 1
+    rows = rows_of([study("a", volumes[0])], {})
+    data = read_studies(rows, "phantom", "canonical", small.config().ingest)
+    assert data.context.max_errored_blocks == 0
 
 
 def test_a_study_that_kills_every_process_that_reads_it_is_set_aside_and_the_others_are_kept(

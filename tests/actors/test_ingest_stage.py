@@ -15,6 +15,7 @@ from rlaif.features import FeatureStore
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import CTViTSettings
 from rlaif.records import Ingested, Quarantined, Study
+from rlaif.tables import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -50,7 +51,7 @@ def test_a_run_takes_from_the_store_what_another_has_made(
         "features: 3 studies x 18 tokens x 96 values in float16 = 10 KiB; 0 are there already"
         in capsys.readouterr().out
     )
-    before = {path: path.stat().st_mtime_ns for path in store.glob("shard-*")}
+    written = {path: path.stat().st_mtime_ns for path in store.glob("shard-*")}
 
     run, config = open_run(small, tmp_path, "two", volumes)
     with run:
@@ -60,7 +61,12 @@ def test_a_run_takes_from_the_store_what_another_has_made(
         keys = {one.feature_key for one in run.read("features", Ingested)}
         assert len(run.read("quarantine", Quarantined)) == 1
     assert FeatureStore(store).keys() == keys and len(keys) == 4
-    assert "1 studies x" in capsys.readouterr().out and before
+    assert "1 studies x" in capsys.readouterr().out
+    # Compacted with the new one, or left as they were: not written anew beside it.
+    assert (
+        len(list(store.glob("shard-*"))) == 1
+        or written.items() <= {path: path.stat().st_mtime_ns for path in store.glob("shard-*")}.items()
+    )
 
 
 def test_a_second_start_looks_again_at_what_was_set_aside_and_at_nothing_else(
@@ -71,6 +77,8 @@ def test_a_second_start_looks_again_at_what_was_set_aside_and_at_nothing_else(
     run, config = open_run(small, tmp_path, "run", copies, "run.max_bad_fraction=0.2")
     with run, pytest.raises(TooManyBad, match=r"1 of 4 studies are bad, more than run\.max_bad_fraction=0\.2"):
         ingest_studies(run, config, small.first)
+    # The reason is on disk although the run stopped.
+    assert [one.stage for one in Table(run.path / "quarantine", Quarantined).read()] == ["dataset", "ingest"]
     shutil.copy(volumes[0], copies[0])
     run, config = open_run(small, tmp_path, "run", copies, "run.max_bad_fraction=0.2")
     with run:

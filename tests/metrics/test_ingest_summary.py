@@ -10,11 +10,13 @@ from rlaif.records import Ingested, Quarantined, Study
 
 
 def test_a_reason_without_places_names_and_numbers() -> None:
+    path = "/data/My CTs/anna 1.nii.gz"
     assert (
-        kind_of("/data/cts/a0001.nii.gz: ends after 120 of 9,600 expected bytes: it is truncated; copy the file again")
+        kind_of(f"{path}: ends after 120 of 9,600 expected bytes: it is truncated; copy the file again", path)
         == "ends after # of # expected bytes: it is truncated; copy the file again"
     )
-    assert kind_of("s3://cts/a.nii?region=x: holds voxels that are not finite") == "holds voxels that are not finite"
+    assert kind_of("s3://cts/a.nii?region=x: not finite", "s3://cts/a.nii?region=x") == "not finite"
+    assert kind_of("t.csv, line 3: anna 1.nii.gz does not exist below", path) == "… does not exist below"
     assert kind_of("studies.csv, line 12: study_id 'a/b' must be 1 to 200 letters") == (
         "study_id … must be # to # letters"
     )
@@ -30,7 +32,7 @@ def test_counts_add_up_and_seconds_are_summed(tmp_path: Path) -> None:
         run.replace("features", Ingested, [*kept, Ingested("s2", "k2"), Ingested("s3", "k3")])
         torn = [Quarantined(f"s{n}", f"/{n}", "ingest", f"/{n}: ends after {n} of 9 bytes") for n in (4, 5)]
         run.replace("quarantine", Quarantined, [Quarantined("x", "x", "dataset", "the row names no path"), *torn])
-        run.finish("ingest", seconds=12.0, recipe="phantom", volumes=6, kept=4, reused=2, quarantined=2)
+        run.finish("ingest", seconds=12.0, recipe="phantom", read=4, volumes=6, kept=4, reused=2, quarantined=2)
         summary = ingest_summary(run)
     assert summary == {
         "studies": {"taken": 7, "align": 6, "heldout": 1, "text_only": 1},

@@ -70,9 +70,21 @@ def test_a_rescale_too_many_or_too_few_is_seen_by_its_air(tmp_path: Path) -> Non
 def test_the_spacing_of_the_table_takes_the_place_of_the_header(tmp_path: Path) -> None:
     source = save(tmp_path / "a.nii.gz", body())
     assert source.read().spacing_mm == pytest.approx((5.0, 0.8, 0.7))
-    assert replace(source, spacing_mm=(1.5, 0.75, 0.75)).read().spacing_mm == (1.5, 0.75, 0.75)
+    stated = replace(source, spacing_mm=(5.0, 0.8, 0.7001))
+    assert stated.read().spacing_mm == (5.0, 0.8, 0.7001)
     with pytest.raises(VolumeError, match="spacing"):
-        replace(source, spacing_mm=(0.0, 0.75, 0.75)).read()
+        replace(source, spacing_mm=(0.0, 0.75, 0.75)).read("stored")
+
+
+def test_a_header_that_contradicts_the_table_is_not_asked_for_left_and_right(tmp_path: Path) -> None:
+    # As the original release may have it: the right spacing in the table, and an affine that says nothing.
+    nibabel.save(nibabel.Nifti1Image(body(), np.eye(4)), tmp_path / "a.nii.gz")
+    source = VolumeSource(str(tmp_path / "a.nii.gz"), spacing_mm=(5.0, 0.8, 0.7))
+    with pytest.raises(VolumeError, match=r"spacing of 1 x 1 x 1 mm where the table has 5 x 0\.8 x 0\.7 mm"):
+        source.read()
+    stored = source.read("stored")
+    assert stored.spacing_mm == (5.0, 0.8, 0.7)
+    np.testing.assert_array_equal(stored.voxels, body().transpose(2, 1, 0))
 
 
 def test_a_volume_in_a_bucket_is_read_as_from_disk(bucket: Any, tmp_path: Path) -> None:
