@@ -72,12 +72,15 @@ def _xml_reports(folder: DataFolder, files: list[str]) -> Iterator[_Report]:
     for file in files:
         name = PurePosixPath(file).name
         stem = name.removesuffix(".xml")
-        if folder.size(file) > MAX_XML_BYTES:
-            yield stem, name, None, None, f"the file is larger than {MAX_XML_BYTES} bytes"
-            continue
         try:
+            if folder.size(file) > MAX_XML_BYTES:
+                yield stem, name, None, None, f"the file is larger than {MAX_XML_BYTES} bytes"
+                continue
             with folder.open(file) as content:
                 root = fromstring(content.read(), forbid_dtd=True)
+        except (DatasetError, FileNotFoundError) as error:
+            yield stem, name, None, None, str(error)
+            continue
         except (ParseError, DefusedXmlException, ValueError) as error:
             yield stem, name, None, None, f"not well-formed XML, or XML with entities: {error}"
             continue

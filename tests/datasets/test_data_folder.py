@@ -1,5 +1,6 @@
 """A data set's folder: nothing is read from outside of it, and S3 gives the same as a disk."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def test_what_is_in_the_folder_is_found(tree: Path) -> None:
     assert data.locate("deep/er/ct.nii.gz") == str(tree / "deep" / "er" / "ct.nii.gz")
 
 
-@pytest.mark.parametrize("path", ["../outside/secret.csv", "/etc/passwd", "deep/../../outside", "a\\b", "a\x00b"])
+@pytest.mark.parametrize(
+    "path", ["../outside/secret.csv", "/etc/passwd", "deep/../../outside", "//etc/passwd", "a\\b", "a\x00b"]
+)
 def test_no_path_leaves_the_folder(tree: Path, path: str) -> None:
     data = DataFolder(tree)
     for look in (data.locate, data.is_file, data.is_folder, data.open, data.size, data.files_below):
@@ -56,6 +59,78 @@ def test_no_link_leads_out_of_the_folder(tree: Path, path: str) -> None:
     for look in (data.locate, data.is_file, data.open, data.size):
         with pytest.raises(DatasetError, match="leads out of the data folder through a link"):
             look(path)
+
+
+@pytest.mark.parametrize("path", ["n" * 256, "é" * 128 + "/ct.nii", "deep/" * 900 + "ct.nii"])
+def test_names_that_no_file_can_bear_are_one_error_each(tree: Path, path: str) -> None:
+    data = DataFolder(tree)
+    for look in (data.locate, data.is_file, data.is_folder, data.open, data.size, data.files_below):
+        with pytest.raises(DatasetError, match="longer than a file's name can be"):
+            look(path)
+    assert not data.is_file("n" * 255)
+
+
+def test_a_name_that_is_no_text_is_listed_as_text_and_refused_when_used(tree: Path) -> None:
+    Path(os.fsdecode(bytes(tree) + b"/deep/M\xfcller.nii")).touch()
+    data = DataFolder(tree)
+    assert data.files_below("deep") == ["deep/M\\xfcller.nii", "deep/er/ct.nii.gz"]
+    with pytest.raises(DatasetError, match="rename what holds a backslash, or a byte that is no UTF-8 text"):
+        data.locate("deep/M\\xfcller.nii")
+    odd = Path(os.fsdecode(bytes(tree) + b"/\xfc"))
+    odd.mkdir()
+    with pytest.raises(DatasetError, match="its name is no UTF-8 text"):
+        DataFolder(odd)
+
+
+def test_links_to_nothing_or_to_themselves_and_pipes_are_no_files(tree: Path) -> None:
+    (tree / "gone").symlink_to(tree / "fetched-later")
+    (tree / "loop").symlink_to(tree / "loop")
+    os.mkfifo(tree / "pipe")
+    data = DataFolder(tree)
+    assert {"gone", "loop", "pipe"} <= set(data.files_below())
+    for path in ("gone", "loop", "pipe"):
+        assert not data.is_file(path) and not data.is_folder(path)
+        for look in (data.open, data.size):
+            with pytest.raises(FileNotFoundError, match="is no file that is there"):
+                look(path)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may list every folder but one whose path is too long to be named.
+    with monkeypatch.context() as moved:
+        moved.chdir(tree / "deep")
+        for _ in range(17):
+            Path("d" * 250).mkdir()
+            moved.chdir("d" * 250)
+        Path("ct.nii").touch()
+    with pytest.raises(DatasetError, match=r"d{20}.*' cannot be read \(File name too long\)"):
+        DataFolder(tree).files_below()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_what_may_not_be_read_is_named(tree: Path) -> None:
+    data = DataFolder(tree)
+    (tree / "t.csv").chmod(0)
+    (tree / "deep").chmod(0)
+    try:
+        with pytest.raises(DatasetError, match=r"t\.csv' cannot be read \(Permission denied\)"):
+            data.open("t.csv")
+        for look in (data.is_file, data.files_below):
+            with pytest.raises(DatasetError, match=r"deep.*' cannot be read \(Permission denied\)"):
+                look("deep/er/ct.nii.gz" if look == data.is_file else "deep")
+    finally:
+        (tree / "deep").chmod(0o755)
+
+
+def test_what_git_keeps_for_itself_is_passed_over(tree: Path) -> None:
+    (tree / ".git" / "annex").mkdir(parents=True)
+    (tree / ".git" / "annex" / "ct.nii.gz").touch()
+    assert DataFolder(tree).files_below() == ["deep/er/ct.nii.gz", "link.csv", "t.csv"]
+
+
+def test_one_file_has_one_location_however_it_is_written(tree: Path, bucket: Any) -> None:
+    for data in (DataFolder(tree), DataFolder(bucket.upload(tree / "deep", "spelling"))):
+        assert data.locate("er//ct.nii.gz") == data.locate("./er/ct.nii.gz") == data.locate("er/ct.nii.gz")
 
 
 def test_a_bucket_shows_what_the_disk_shows(tree: Path, bucket: Any) -> None:

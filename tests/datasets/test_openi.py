@@ -56,6 +56,19 @@ def test_xml_reports_become_text_only_studies(tmp_path: Path) -> None:
     assert read(folder) == table
 
 
+def test_a_file_that_cannot_be_opened_stops_no_other(tmp_path: Path) -> None:
+    (tmp_path / "1.xml").write_text(report("CXR1", "Clear lungs.", "Normal."))
+    (tmp_path / "2.xml").symlink_to(tmp_path / "absent.xml")
+    (tmp_path / "3.xml").symlink_to("/etc/hostname")
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xfc.xml")).write_text(report("CXR4", "Clear.", "Normal."))
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["CXR1"]
+    reasons = {one.path: one.reason for one in table.quarantined}
+    assert "is no file that is there" in reasons["2.xml"]
+    assert "leads out of the data folder" in reasons["3.xml"]
+    assert "no UTF-8 text" in reasons["\\xfc.xml"]
+
+
 def test_the_csv_form_gives_the_same(tmp_path: Path) -> None:
     (tmp_path / "indiana_reports.csv").write_text(
         "uid,MeSH,Problems,image,indication,comparison,findings,impression\n"
