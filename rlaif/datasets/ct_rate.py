@@ -9,7 +9,7 @@ from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import CtRateSettings
 from rlaif.datasets.splits import UNDIVIDED, divide_official
-from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, gather, stem_of, unlisted
+from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, gather, is_volume, stem_of, unlisted
 from rlaif.records import Quarantined, Study
 from rlaif.reports.findings import CT_RATE_LABELS
 from rlaif.storage import file_name
@@ -132,7 +132,7 @@ def _read_side(
             spacing_mm=None if said is None else said.spacing_mm,
         )
     if settings.unlisted_volumes == "quarantine":
-        yield from unlisted(volumes.values(), named, table)
+        yield from unlisted(filter(is_volume, volumes.values()), named, table)
 
 
 def _read_metadata(settings: CtRateSettings, folder: DataFolder, side: str) -> dict[str, _Stated]:

@@ -1,6 +1,6 @@
 """The adapter for a folder of CTs of one's own, with or without a table of reports."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -20,6 +20,7 @@ from rlaif.datasets.study_table import (
     unlisted,
 )
 from rlaif.records import Quarantined, Split, Study
+from rlaif.volumes.source import VolumeSource
 
 DEFAULT_TABLE = "studies.csv"
 _ARCHIVES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tgz", ".tar", ".zip")
@@ -65,7 +66,7 @@ def _table_rows(
     for line, row in read_rows(folder, table, [name for name in named if name is not None]):
         study_id, written = row[columns.study_id].strip(), row[columns.path].strip()
         masks = "" if columns.segmentation is None else row[columns.segmentation].strip()
-        paths.add(PurePosixPath(written).as_posix())
+        paths |= _may_name(written)
         masked.add(PurePosixPath(masks).as_posix())
         quarantine_id = f"{table}#line-{line}"
         try:
@@ -96,8 +97,9 @@ def _table_rows(
             regions=regions,
         )
     if settings.unlisted_volumes == "quarantine":
-        files = (file for file in folder.files_below() if masked.isdisjoint(_path_and_folders(file)))
-        yield from unlisted(files, paths, table)
+        files = [file for file in folder.files_below() if masked.isdisjoint(_path_and_folders(file))]
+        yield from unlisted(filter(is_volume, files), paths, table)
+        yield from _unlisted_series(folder, files, paths, table)
 
 
 def _volume(folder: DataFolder, written: str, skip_missing: bool) -> str | None:
@@ -107,42 +109,86 @@ def _volume(folder: DataFolder, written: str, skip_missing: bool) -> str | None:
     """
     if not written:
         raise DatasetError("the row names no path")
-    path, mark, series = written.partition("#")
-    if folder.is_folder(path):
-        return folder.locate(path) + mark + series
-    ending = next((ending for ending in _ARCHIVES if written.lower().endswith(ending)), None)
-    if ending is not None:
-        unpacked = written[: -len(ending)]
+    if folder.is_folder(written):
+        return _location(folder, written)
+    unpacked = _unpacked(written)
+    if unpacked is not None:
         if folder.is_folder(unpacked):
-            return folder.locate(unpacked)
+            return _location(folder, unpacked)
         raise DatasetError(f"{written} is an archive; unpack it into a folder {PurePosixPath(unpacked).name} beside it")
-    if not folder.is_file(written):
-        if skip_missing:
-            return None
-        raise DatasetError(f"{written} does not exist below the data folder")
-    if not is_volume(written):
+    if folder.is_file(written):
+        if is_volume(written):
+            return _location(folder, written)
         raise DatasetError(
             f"{written} is of a kind that is not read; convert it to NIfTI (.nii, .nii.gz) or name the folder of a "
             "DICOM series"
         )
-    return folder.locate(written)
+    path, _, series = written.rpartition("#")
+    if path and series and folder.is_folder(path):
+        return _location(folder, path, series)
+    if skip_missing:
+        return None
+    raise DatasetError(f"{written} does not exist below the data folder")
+
+
+def _location(folder: DataFolder, path: str, series: str = "") -> str:
+    """The `volume` of a study's record, which is read again without a look at what is there."""
+    location = folder.locate(path)
+    volume = f"{location}#{series}" if series else location
+    if VolumeSource.at(volume) == VolumeSource(location, series or None):
+        return volume
+    if series:
+        raise DatasetError(f"{series[:80]!r} is no UID of a series (digits and dots), and no {path}#{series} is there")
+    raise DatasetError(f"the name of {path or location} ends in # and digits, which name a series: rename it")
+
+
+def _unpacked(written: str) -> str | None:
+    """The folder that an archive is unpacked into; None for what is no archive."""
+    ending = next((ending for ending in _ARCHIVES if written.lower().endswith(ending)), None)
+    return None if ending is None else written[: -len(ending)]
+
+
+def _may_name(written: str) -> set[str]:
+    """The paths that a row may mean, whether or not it can be used."""
+    meant = {written, written.rpartition("#")[0], _unpacked(written) or ""}
+    return {PurePosixPath(one).as_posix() for one in meant}
+
+
+def _unlisted_series(
+    folder: DataFolder, files: Iterable[str], named: Container[str], table: str
+) -> Iterator[Quarantined]:
+    """The folders with DICOM slices, by their first, middle and last file, that lie below none that a row names."""
+    for parent, group in _by_folder(file for file in files if not is_volume(file)):
+        if any(path in named for path in _path_and_folders(parent)):
+            continue
+        within = list(group)
+        try:
+            found = _holds_dicom(folder, {within[place] for place in (0, len(within) // 2, -1)})
+        except DatasetError as error:
+            yield Quarantined(f"{parent or '.'}#unlisted", parent or ".", READ_STAGE, str(error))
+            continue
+        if found:
+            yield from unlisted([parent or "."], (), table)
 
 
 def _found_below(folder: DataFolder) -> Iterator[Study | Quarantined]:
     """Every volume and DICOM series folder below the root, without report."""
-    for parent, group in groupby(sorted(folder.files_below(), key=_parent), key=_parent):
+    for parent, group in _by_folder(folder.files_below()):
         files = list(group)
         found = [file for file in files if is_volume(file)]
-        if not found and any(_is_dicom(folder, file) for file in files):
-            found = [parent]
+        try:
+            if not found and _holds_dicom(folder, files):
+                found = [parent]
+        except DatasetError as error:
+            yield Quarantined(parent[:200] or ".", parent[:200] or ".", READ_STAGE, str(error))
         for path in found:
             name = path if path == parent else str(PurePosixPath(path).with_name(stem_of(path)))
             try:
                 study_id = (name or folder.name).replace("/", "__")
                 check_id("study_id", study_id)
-                volume = folder.locate(path)
+                volume = _location(folder, path)
             except DatasetError as error:
-                yield Quarantined(path[:200], path[:200], READ_STAGE, str(error))
+                yield Quarantined(path[:200] or ".", path[:200] or ".", READ_STAGE, str(error))
                 continue
             yield Study(study_id, patient_id=study_id, source="folder", split=UNDIVIDED, volume=volume)
 
@@ -152,14 +198,26 @@ def _path_and_folders(file: str) -> Iterator[str]:
     return (one.as_posix() for one in (path, *path.parents) if one.name)
 
 
+def _by_folder(files: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:
+    return groupby(sorted(files, key=_parent), key=_parent)
+
+
 def _parent(file: str) -> str:
     return file.rpartition("/")[0]
 
 
-def _is_dicom(folder: DataFolder, file: str) -> bool:
-    """Whether the file bears DICOM's mark; links out of the folder are none of its files."""
-    try:
-        with folder.open(file) as content:
-            return content.read(132)[128:] == b"DICM"
-    except DatasetError:
-        return False
+def _holds_dicom(folder: DataFolder, files: Collection[str]) -> bool:
+    """Whether one of the files bears DICOM's mark; raises DatasetError where none of them can be read."""
+    problems: list[str] = []
+    for file in files:
+        try:
+            with folder.open(file) as content:
+                if content.read(132)[128:] == b"DICM":
+                    return True
+        except FileNotFoundError:
+            problems.append(f"{file} is no file that is there")
+        except DatasetError as error:
+            problems.append(str(error))
+    if len(problems) == len(files):
+        raise DatasetError(f"none of its files can be read, so that it may hold a CT: {problems[0]}")
+    return False

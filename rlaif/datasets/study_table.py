@@ -41,11 +41,12 @@ def check_id(kind: str, value: str) -> None:
 def gather(
     rows: Iterable[Study | Quarantined], empty_reports: Literal["keep", "quarantine"]
 ) -> tuple[list[Study], list[Quarantined]]:
-    """The studies and the quarantined of what an adapter read; of two studies with one id the first is kept.
+    """The studies and the quarantined of what an adapter read; of two with one id, or one volume, the first is kept.
 
     `empty_reports` says what becomes of studies without any text.
     """
     studies: dict[str, Study] = {}
+    volumes: dict[str, str] = {}
     quarantined: list[Quarantined] = []
     for one in rows:
         if isinstance(one, Quarantined):
@@ -56,17 +57,21 @@ def gather(
         elif empty_reports == "quarantine" and not (one.findings or one.impression or one.region_reports):
             reason = "the report is empty: neither findings nor impression are given (data.empty_reports=keep takes it)"
             quarantined.append(Quarantined(one.study_id, str(one.volume), READ_STAGE, reason))
+        elif one.volume is not None and volumes.setdefault(one.volume, one.study_id) != one.study_id:
+            # Under two patients one CT could be both trained on and held out.
+            reason = f"this volume is that of {volumes[one.volume]} already; name each volume in one row"
+            quarantined.append(Quarantined(one.study_id, one.volume, READ_STAGE, reason))
         else:
             studies[one.study_id] = one
     return list(studies.values()), quarantined
 
 
-def unlisted(files: Iterable[str], named: Container[str], table: str) -> Iterator[Quarantined]:
-    """The volumes among `files` that no row of the table names, each as quarantined."""
-    for file in files:
-        if file not in named and is_volume(file):
+def unlisted(volumes: Iterable[str], named: Container[str], table: str) -> Iterator[Quarantined]:
+    """The volumes that no row of the table names, each as quarantined."""
+    for volume in volumes:
+        if volume not in named:
             reason = f"no row of {table} names this volume; add one, or set data.unlisted_volumes=skip"
-            yield Quarantined(f"{file}#unlisted", file, READ_STAGE, reason)
+            yield Quarantined(f"{volume}#unlisted", volume, READ_STAGE, reason)
 
 
 def is_volume(file: str) -> bool:

@@ -9,6 +9,8 @@ import yaml
 from rlaif.datasets.registry import load
 from rlaif.datasets.settings import FolderSettings
 from rlaif.datasets.study_table import DatasetError, StudyTable
+from rlaif.records import Quarantined, table_of
+from rlaif.volumes.source import VolumeSource
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -30,12 +32,13 @@ def write_dicom(folder: Path) -> None:
 
 def test_rows_become_studies_with_their_report_and_split(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "later.nii.gz").touch()
     write_dicom(tmp_path / "scans" / "b")
     write_table(
         tmp_path,
         's1,a.nii.gz,ann,"Clear lungs, no effusion.",Normal.,heldout',
         "s2,scans/b,ben,,,",
-        "s3,a.nii.gz,ann,,,",
+        "s3,later.nii.gz,ann,,,",
         header=HEADER + ",split",
     )
     table = read(tmp_path, split={"sft": 1, "align": 0, "heldout": 0})
@@ -111,6 +114,139 @@ def test_rows_that_cannot_be_used_are_quarantined(tmp_path: Path) -> None:
     assert "taken by" in reasons["good#repeated"]
     assert "study_id 'a/b'" in reasons["studies.csv#line-11"]
     assert "'test' is none of sft, align, heldout" in reasons["split"]
+
+
+def test_of_two_rows_with_one_ct_the_first_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    write_dicom(tmp_path / "b")
+    rows = ("s1,a.nii,ann,,,sft", "s2,./a.nii,ben,,,heldout", "s3,b#1.2,cat,,,sft", "s4,b/#1.2,cat,,,sft")
+    write_table(tmp_path, *rows, "s5,b#1.3,cat,,,sft", header=HEADER + ",split")
+    table = read(tmp_path)
+    assert [(one.study_id, one.split) for one in table.studies] == [("s1", "sft"), ("s3", "sft"), ("s5", "sft")]
+    reasons = {one.study_id: one.reason for one in table.quarantined}
+    assert list(reasons) == ["s2", "s4"]
+    assert "this volume is that of s1 already" in reasons["s2"] and "that of s3 already" in reasons["s4"]
+
+
+def test_a_volume_whose_first_row_is_unusable_goes_to_the_second(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    write_table(tmp_path, "s1,a.nii,ann,,", "s2,a.nii,ann,Clear lungs.,")
+    assert [one.study_id for one in read(tmp_path, empty_reports="quarantine").studies] == ["s2"]
+
+
+def test_cts_that_no_row_names_are_reported(tmp_path: Path) -> None:
+    for name in ("listed/slices", "unlisted/series", "unlisted/archived", "of#series", "unusable"):
+        write_dicom(tmp_path / name)
+    (tmp_path / "unlisted" / "series" / "0-read-me.txt").write_text("slices of a CT")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "note.txt").write_text("no CT")
+    (tmp_path / "unlisted" / "deep.nii").touch()
+    write_table(
+        tmp_path,
+        "s1,listed,ann,,",
+        "s2,unlisted/archived.tar.gz,ben,,",
+        "s3,of#series#1.2,cat,,",
+        "not/an/id,unusable/,dan,,",
+    )
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["s1", "s2", "s3"]
+    unlisted = {one.path: one.reason for one in table.quarantined if one.study_id.endswith("#unlisted")}
+    assert list(unlisted) == ["unlisted/deep.nii", "unlisted/series"]
+    assert "no row of studies.csv names this volume" in unlisted["unlisted/series"]
+    skipped = read(tmp_path, unlisted_volumes="skip")
+    assert [one.study_id for one in skipped.quarantined] == ["studies.csv#line-5"]
+
+
+def test_slices_in_the_folder_of_the_table_itself_are_reported_as_unlisted(tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "a.nii").touch()
+    write_table(tmp_path, "s1,a.nii,ann,,")
+    assert [(one.study_id, one.path) for one in read(tmp_path).quarantined] == [(".#unlisted", ".")]
+
+
+def test_one_odd_path_stops_no_other_row(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "gone.nii").symlink_to(tmp_path / "absent.nii")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "gone").symlink_to(tmp_path / "absent")
+    odd = os.fsdecode(bytes(tmp_path) + b"/M\xfcller.nii")
+    Path(odd).touch()
+    write_table(tmp_path, f"long,{'n' * 300},p,,", "loop,loop,p,,", "gone,gone.nii,p,,", "good,a.nii,p,,")
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["good"]
+    reasons = {one.study_id: one.reason for one in table.quarantined}
+    assert "longer than a file's name can be" in reasons["long"]
+    assert "does not exist" in reasons["loop"] and "does not exist" in reasons["gone"]
+    assert "no row of studies.csv" in reasons["M\\xfcller.nii#unlisted"]
+    assert "none of its files can be read" in reasons["links#unlisted"]
+    assert table_of(Quarantined, table.quarantined).num_rows == len(reasons) == 5
+
+
+def test_without_a_table_odd_names_stop_no_other_ct(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    root = bytes(tmp_path)
+    os.mkdir(root + b"/M\xfcller")
+    for name in (b"/\xfc.nii", b"/M\xfcller/1"):
+        Path(os.fsdecode(root + name)).write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "annex").mkdir()
+    (tmp_path / "annex" / "1.dcm").symlink_to(tmp_path / "absent")
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "gone").symlink_to(tmp_path / "absent")
+    (tmp_path / "mixed" / "note.txt").write_text("no CT")
+    os.mkfifo(tmp_path / "mixed" / "pipe")
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["a"]
+    reasons = {one.path: one.reason for one in table.quarantined}
+    assert sorted(reasons) == ["M\\xfcller", "\\xfc.nii", "annex"]
+    assert "no UTF-8 text" in reasons["M\\xfcller"] and "is no file that is there" in reasons["annex"]
+    assert table_of(Quarantined, table.quarantined).num_rows == 3
+
+
+def test_a_name_with_a_number_sign_is_taken_whole_before_it_is_cut(tmp_path: Path) -> None:
+    for name in ("pat#12", "pat", "lab#a", "old#1.2"):
+        write_dicom(tmp_path / name)
+    for name in ("scan#3.nii.gz", "ct#7"):
+        (tmp_path / name).touch()
+    (tmp_path / "old#1.2.tar.gz").touch()
+    rows = {
+        "digits": "pat#12",
+        "series": "pat#1.2.3",
+        "letters": "lab#a",
+        "of_letters": "lab#a#1.2",
+        "file": "scan#3.nii.gz",
+        "bare_file": "ct#7",
+        "no_uid": "pat#venous",
+        "empty": "pat#",
+        "of_digits": "pat#12#1.5",
+        "archive": "old#1.2.tar.gz",
+    }
+    write_table(tmp_path, *(f"{study_id},{path},{study_id},," for study_id, path in rows.items()))
+    table = read(tmp_path)
+    sources = {one.study_id: VolumeSource.of(one) for one in table.studies}
+    assert {name: (Path(one.location).name, one.series) for name, one in sources.items()} == {
+        "series": ("pat", "1.2.3"),
+        "letters": ("lab#a", None),
+        "of_letters": ("lab#a", "1.2"),
+        "file": ("scan#3.nii.gz", None),
+        "of_digits": ("pat#12", "1.5"),
+    }
+    reasons = {one.study_id: one.reason for one in table.quarantined}
+    assert list(reasons) == ["digits", "bare_file", "no_uid", "empty", "archive"]
+    for name in ("digits", "archive"):
+        assert "ends in # and digits, which name a series: rename it" in reasons[name]
+    assert "of a kind that is not read" in reasons["bare_file"]
+    assert "'venous' is no UID of a series" in reasons["no_uid"]
+    assert "does not exist" in reasons["empty"]
+
+
+def test_without_a_table_a_folder_that_would_be_misread_is_quarantined(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "pat#12")
+    write_dicom(tmp_path / "pat#12b")
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["pat#12b"]
+    assert [(one.path, "rename it" in one.reason) for one in table.quarantined] == [("pat#12", True)]
+    assert "rename it" in read(tmp_path / "pat#12").quarantined[0].reason
 
 
 SEGMENTED = HEADER + ",segmentation"
@@ -217,20 +353,21 @@ def test_segmentations_that_cannot_be_used_quarantine_their_row_alone(tmp_path: 
     (root / "leak").mkdir()
     (tmp_path / "lung.nii").touch()
     (root / "leak" / "lung.nii").symlink_to(tmp_path / "lung.nii")
-    (root / "ct.nii").touch()
     (root / "seg.dcm").touch()
-    segmentations = {"gone": "gone.nii", "up": "../lung.nii", "empty": "empty", "leak": "leak", "kind": "seg.dcm"}
+    segmentations = {"gone": "absent.nii", "up": "../lung.nii", "empty": "empty", "leak": "leak", "kind": "seg.dcm"}
+    for name in ("none", *segmentations):
+        (root / f"{name}.nii").touch()
     write_table(
         root,
-        "none,ct.nii,p,,,",
-        *(f"{name},ct.nii,p,,,{path}" for name, path in segmentations.items()),
+        "none,none.nii,p,,,",
+        *(f"{name},{name}.nii,p,,,{path}" for name, path in segmentations.items()),
         header=SEGMENTED,
     )
     table = read_segmented(root, "totalsegmentator")
     assert [(one.study_id, one.regions) for one in table.studies] == [("none", None)]
     reasons = {one.study_id: one.reason for one in table.quarantined}
     assert list(reasons) == list(segmentations)
-    assert "the segmentation gone.nii does not exist" in reasons["gone"]
+    assert "the segmentation absent.nii does not exist" in reasons["gone"]
     assert "not a plain path below the data folder" in reasons["up"]
     assert "holds no masks" in reasons["empty"]
     assert "leads out of the data folder" in reasons["leak"]
