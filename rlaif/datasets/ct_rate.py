@@ -4,19 +4,21 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
 
 from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import CtRateSettings
-from rlaif.datasets.splits import UNDIVIDED, divide_official
-from rlaif.datasets.study_table import READ_STAGE, DatasetError, StudyTable, gather, is_volume, stem_of, unlisted
-from rlaif.records import Quarantined, Study
+from rlaif.datasets.study_table import DatasetError, StudyTable, stem_of
+from rlaif.datasets.volume_lookup import Described, VolumeFiles, read_described
+from rlaif.records import Split, Study
 from rlaif.reports.findings import CT_RATE_LABELS
 from rlaif.storage import file_name
 
 # {split}_{patient}_{scan}_{reconstruction}
 VOLUME_NAME = re.compile(r"((train|valid)_[0-9A-Za-z]+)_([A-Za-z]+)_([0-9]+)")
-_SIDES = ("train", "valid")
+_OFFICIAL: dict[str, Split] = {"train": "sft", "valid": "heldout"}
 _BASES = ("dataset/", "")
 _REPORTS = {"train": "train_reports.csv", "valid": "validation_reports.csv"}
 _METADATA = {"train": "train_metadata.csv", "valid": "validation_metadata.csv"}
@@ -37,28 +39,27 @@ class _Stated:
 def read_studies(settings: CtRateSettings, source: str = "ct_rate") -> StudyTable:
     """Read the studies of a folder in CT-RATE's layout; each reconstruction with a report row is one.
 
-    Volumes lie under `{train,valid}_fixed/` or `{train,valid}/`, tables under `radiology_text_reports/`,
-    `multi_abnormality_labels/` and `metadata/`; each of these may lie in the folder itself or in its `dataset/`, and
-    the tables beside them. The patient is the first two parts of the volume's name (`train_1`). The original release
-    holds stored values: its rescale and spacing come from the metadata tables. Rows without a usable name or volume,
-    and volumes without a row, are quarantined. Raises DatasetError where no report table is there, or one lacks a
-    column.
+    Volumes lie under `{train,valid}_fixed/` or, where that is not there, `{train,valid}/`, tables under
+    `radiology_text_reports/`, `multi_abnormality_labels/` and `metadata/`; each of these may lie in the folder itself
+    or in its `dataset/`, and the tables beside them. The patient is the first two parts of the volume's name
+    (`train_1`). The original release holds stored values: its rescale and spacing come from the metadata tables. Rows
+    without a usable name or volume, and volumes without a row, are quarantined. Raises DatasetError where no report
+    table is there, or one lacks a column.
     """
     folder = DataFolder(settings.path)
     tables = {
-        side: table for side in _SIDES if (table := find_table(folder, "radiology_text_reports", (_REPORTS[side],)))
+        side: table for side in _OFFICIAL if (table := find_table(folder, "radiology_text_reports", (_REPORTS[side],)))
     }
     if not tables:
         raise DatasetError(
             f"{folder} holds no CT-RATE report table; expected radiology_text_reports/{_REPORTS['train']} or "
             f"{_REPORTS['valid']} there or in its folder dataset"
         )
-    read = [one for side, table in tables.items() for one in _read_side(settings, folder, side, table, source)]
-    studies, quarantined = gather(read, settings.empty_reports)
-    ordered = sorted({study.patient_id for study in studies}, key=_number) if settings.order == "number" else None
-    heldout = {study.study_id for study in studies if study.study_id.startswith("valid")}
-    placed = divide_official(studies, heldout, settings.split, settings.seed, settings.limit, ordered)
-    return StudyTable(placed, quarantined, len(studies))
+    rows = (row for side, table in tables.items() for row in _described(settings, folder, side, table, source))
+    places = [place for side in tables for place in volume_folders(folder, side, settings.release)]
+    names = " and ".join(map(file_name, tables.values()))
+    order = _number if settings.order == "number" else None
+    return read_described(rows, VolumeFiles(folder, places), settings, names, official=True, order=order)
 
 
 def find_table(folder: DataFolder, subfolder: str, names: tuple[str, ...]) -> str | None:
@@ -70,69 +71,39 @@ def find_table(folder: DataFolder, subfolder: str, names: tuple[str, ...]) -> st
     return None
 
 
-def _read_side(
-    settings: CtRateSettings, folder: DataFolder, side: str, table: str, source: str
-) -> Iterator[Study | Quarantined]:
-    """The rows of one report table, each as a study or as a quarantined one."""
+def volume_folders(folder: DataFolder, side: str, release: Literal["fixed", "original"]) -> list[str]:
+    """Where a side's volumes of a release may lie: the corrected one (`_fixed`) is mixed with no other."""
+    corrected = [f"{base}{side}_fixed" for base in _BASES]
+    if release == "fixed" and any(map(folder.is_folder, corrected)):
+        return corrected
+    return [f"{base}{side}" for base in _BASES]
+
+
+def _described(settings: CtRateSettings, folder: DataFolder, side: str, table: str, source: str) -> Iterator[Described]:
     columns = settings.columns
     labels = read_labels(folder, side)
     stated = _read_metadata(settings, folder, side) if settings.release == "original" else None
-    # The corrected release (`_fixed`) is taken where both are there.
-    endings = ("_fixed", "") if settings.release == "fixed" else ("",)
-    volumes = {
-        stem_of(file): file
-        for ending in reversed(endings)
-        for base in reversed(_BASES)
-        for file in folder.files_below(f"{base}{side}{ending}")
-    }
-    path, table = table, file_name(table)
-    named: set[str] = set()
-    seen: set[str] = set()
-    for line, row in read_rows(folder, path, (columns.volume, columns.findings, columns.impression)):
+    for line, row in read_rows(folder, table, (columns.volume, columns.findings, columns.impression)):
         name = row[columns.volume].strip()
-        study_id = stem_of(name)
+        study_id, volume, problem = stem_of(name), PurePosixPath(name).name, None
         match = VOLUME_NAME.fullmatch(study_id)
-        if match is None or match[2] != side:
-            reason = f"{table}, line {line}: {name[:80]!r} is no volume name of the form {side}_1_a_1.nii.gz"
-            yield Quarantined(f"{table}#line-{line}", name[:200], READ_STAGE, reason)
-            continue
-        if study_id in seen:
-            reason = f"{table}, line {line}: the volume is named a second time"
-            yield Quarantined(f"{study_id}#line-{line}", name, READ_STAGE, reason)
-            continue
-        seen.add(study_id)
-        file = volumes.get(study_id)
-        if file is None:
-            if settings.missing_volumes == "quarantine":
-                yield Quarantined(
-                    study_id, name, READ_STAGE, f"the volume is not on disk (looked in {folder}'s {side} folders)"
-                )
-            continue
-        named.add(file)
         said = None if stated is None else stated.get(study_id)
-        if stated is not None and said is None:
-            reason = "the metadata table gives no usable rescale and spacing for this volume of the original release"
-            yield Quarantined(study_id, file, READ_STAGE, reason)
-            continue
-        try:
-            location = folder.locate(file)
-        except DatasetError as error:
-            yield Quarantined(study_id, name, READ_STAGE, str(error))
-            continue
-        yield Study(
+        if match is None or match[2] != side:
+            volume, problem = "", f"{name[:80]!r} is no volume name of the form {side}_1_a_1.nii.gz"
+        elif stated is not None and said is None:
+            problem = "the metadata table gives no usable rescale and spacing for this volume of the original release"
+        study = Study(
             study_id=study_id,
-            patient_id=match[1],
+            patient_id="" if match is None else match[1],
             source=source,
-            split=UNDIVIDED,
-            volume=location,
+            split=_OFFICIAL[side],
             findings=text_or_none(row[columns.findings]),
             impression=text_or_none(row[columns.impression]),
             labels=labels.get(study_id),
             rescale=None if said is None else said.rescale,
             spacing_mm=None if said is None else said.spacing_mm,
         )
-    if settings.unlisted_volumes == "quarantine":
-        yield from unlisted(filter(is_volume, volumes.values()), named, table)
+        yield Described(study, f"{file_name(table)}, line {line}", volume, problem)
 
 
 def _read_metadata(settings: CtRateSettings, folder: DataFolder, side: str) -> dict[str, _Stated]:

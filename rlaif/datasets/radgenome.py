@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rlaif.datasets.ct_rate import VOLUME_NAME, find_table, read_labels
+from rlaif.datasets.ct_rate import VOLUME_NAME, find_table, read_labels, volume_folders
 from rlaif.datasets.data_folder import DataFolder
 from rlaif.datasets.reports_csv import read_rows, text_or_none
 from rlaif.datasets.settings import CtRateColumns, RadgenomeColumns, RadgenomeSettings
@@ -22,13 +22,13 @@ _MASK_FOLDER = "seg_"
 def read_studies(settings: RadgenomeSettings, source: str = "radgenome") -> StudyTable:
     """Read the studies of a folder in RadGenome-ChestCT's layout; each volume that has sentences is one.
 
-    Volumes, in HU, lie below `{train,valid}_preprocessed/` or CT-RATE's `{train,valid}_fixed/` or `{train,valid}/`,
-    masks are `{train,valid}_region_mask/seg_VOLUME/REGION.nii.gz`, and sentences stand in
+    Volumes, in HU, lie below `{train,valid}_preprocessed/` or where `ct_rate` has the corrected release, masks are
+    `{train,valid}_region_mask/seg_VOLUME/REGION.nii.gz`, and sentences stand in
     `radgenome_files/{train,validation}_region_report.csv`; each of these may lie in the folder or in its `dataset/`.
     Sentences of one region are joined in their order. A row without anatomy holds the whole report, which becomes the
     findings unless CT-RATE's tables are there too. The patient is the first two parts of the volume's name. Rows
-    without a usable name or volume, and volumes without a row, are quarantined. Raises DatasetError where no table
-    of sentences is there, or one lacks a column.
+    without a usable name or volume, and volumes without a row, are quarantined. Raises DatasetError where no table of
+    sentences is there, or one lacks a column.
     """
     folder = DataFolder(settings.path)
     tables = {
@@ -40,8 +40,8 @@ def read_studies(settings: RadgenomeSettings, source: str = "radgenome") -> Stud
             f"{_TABLES['valid']} there or in its folder dataset"
         )
     rows = (row for side, table in tables.items() for row in _described(settings, folder, side, table, source))
-    endings = ("_preprocessed", "_fixed", "")
-    places = [f"{base}{side}{ending}" for ending in endings for base in _BASES for side in tables]
+    places = [f"{base}{side}_preprocessed" for base in _BASES for side in tables]
+    places += [place for side in tables for place in volume_folders(folder, side, "fixed")]
     return read_described(rows, VolumeFiles(folder, places), settings, " and ".join(tables.values()), official=True)
 
 

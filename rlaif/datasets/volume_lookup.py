@@ -78,11 +78,12 @@ def read_described(
     tables: str,
     *,
     official: bool,
+    order: Callable[[str], tuple[int, str]] | None = None,
 ) -> StudyTable:
     """The described studies that can be used, and the other rows as quarantined, with volumes that no row names.
 
-    With `official` the split that the rows bear is kept, and only its training part is divided; raises DatasetError
-    for a patient, or a study, on both sides of it.
+    With `official` the split that the rows bear is kept, and only its training part is divided, by `order` of the
+    patients' ids or the seed's; raises DatasetError for a patient, or a study, on both sides of it.
     """
     read = list(_with_volumes(rows, volumes, settings, tables))
     if official:
@@ -90,7 +91,8 @@ def read_described(
     studies, quarantined = gather(read, settings.empty_reports)
     heldout = {one.study_id for one in studies if one.split == "heldout"}
     if official:
-        placed = divide_official(studies, heldout, settings.split, settings.seed, settings.limit)
+        ordered = None if order is None else sorted({one.patient_id for one in studies}, key=order)
+        placed = divide_official(studies, heldout, settings.split, settings.seed, settings.limit, ordered)
     else:
         placed = divide(studies, settings.split, settings.seed, settings.limit)
     return StudyTable(placed, quarantined, len(studies))

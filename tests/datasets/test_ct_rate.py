@@ -80,14 +80,86 @@ def test_numbers_of_patients_can_follow_the_patients_numbers(tmp_path: Path) -> 
     }
 
 
-def test_tables_and_volumes_may_lie_at_the_top_and_the_corrected_release_goes_first(tmp_path: Path) -> None:
-    write_csv(
-        tmp_path / "train_reports.csv", REPORTS, [("train_1_a_1.nii.gz", "Clear.", ""), ("train_2_a_1", "Clear.", "")]
-    )
-    for folder, name in (("train", "train_1_a_1"), ("train_fixed", "train_1_a_1"), ("train", "train_2_a_1")):
-        write_volume(tmp_path / folder, name)
-    volumes = [Path(str(study.volume)).relative_to(tmp_path).parts[0] for study in read(tmp_path).studies]
-    assert volumes == ["train_fixed", "train"]
+def volume_places(table: StudyTable, root: Path) -> dict[str, str]:
+    """The folder that each study's volume was taken from."""
+    return {one.study_id: Path(str(one.volume)).relative_to(root).parts[0] for one in table.studies}
+
+
+def test_tables_and_volumes_may_lie_at_the_top(tmp_path: Path) -> None:
+    names = ("train_1_a_1", "train_2_a_1")
+    write_csv(tmp_path / "train_reports.csv", REPORTS, [(name, "Clear.", "") for name in names])
+    for name in names:
+        write_volume(tmp_path / "train", name)
+    assert volume_places(read(tmp_path), tmp_path) == dict.fromkeys(names, "train")
+
+
+@pytest.mark.parametrize("base", ["", "dataset"])
+def test_the_corrected_release_is_mixed_with_no_other(tmp_path: Path, base: str) -> None:
+    names = ("train_1_a_1", "train_2_a_1")
+    write_csv(tmp_path / "train_reports.csv", REPORTS, [(name, "Clear.", "") for name in names])
+    for name in names:
+        write_volume(tmp_path / "train", name)
+    write_volume(tmp_path / base / "train_fixed", names[0])
+    write_volume(tmp_path / "train", "train_3_a_1")
+    table = read(tmp_path)
+    assert volume_places(table, tmp_path / base) == {"train_1_a_1": "train_fixed"}
+    (missing,) = table.quarantined
+    assert missing.study_id == "train_2_a_1" and "not on disk" in missing.reason
+
+
+METADATA = ("VolumeName", "RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")
+
+
+def test_the_original_release_takes_rescale_and_spacing_from_its_metadata(tmp_path: Path) -> None:
+    train = [f"train_{number}_a_1" for number in range(1, 10)]
+    write_set(tmp_path, train, ["valid_1_a_1"])
+    write_volume(tmp_path / "dataset" / "train_fixed", train[0])
+    plane = "[0.75, 0.75]"
+    rows: list[tuple[object, ...]] = [
+        (f"{train[0]}.nii.gz", 1, -1024, "[0.703125, 0.75]", 1.5),
+        (f"{train[1]}.nii.gz", "one", -1024, plane, 1.5),
+        (f"{train[2]}.nii.gz", 0, -1024, plane, 1.5),
+        (f"{train[3]}.nii.gz", 1, "nan", plane, 1.5),
+        (f"{train[4]}.nii.gz", 1, -1024, plane, -1.5),
+        (f"{train[5]}.nii.gz", 1, -1024, "[0.75]", 1.5),
+        (f"{train[6]}.nii.gz", 1, -1024, "[0.75, inf]", 1.5),
+        (f"{train[7]}.nii.gz", "", "", "", ""),
+    ]
+    write_csv(tmp_path / "dataset" / "metadata" / "train_metadata.csv", METADATA, rows)
+    valid = [("valid_1_a_1.nii.gz", "2.0", "-8192.0", "[1, 1]", "3")]
+    write_csv(tmp_path / "dataset" / "metadata" / "validation_metadata.csv", METADATA, list(valid))
+    table = read(tmp_path, release="original")
+    first, second = table.studies
+    assert (first.study_id, first.rescale, first.spacing_mm) == (train[0], (1.0, -1024.0), (1.5, 0.703125, 0.75))
+    assert first.volume == str(tmp_path / "dataset/train/train_1/train_1_a/train_1_a_1.nii.gz")
+    assert (second.study_id, second.rescale, second.spacing_mm) == ("valid_1_a_1", (2.0, -8192.0), (3.0, 1.0, 1.0))
+    assert [one.study_id for one in table.quarantined] == train[1:]
+    assert all("no usable rescale and spacing" in one.reason for one in table.quarantined)
+    fixed = read(tmp_path).studies
+    assert [(one.study_id, one.rescale, one.spacing_mm) for one in fixed] == [
+        (train[0], None, None),
+        ("valid_1_a_1", None, None),
+    ]
+
+
+def test_the_original_release_is_not_looked_for_among_the_corrected_volumes(tmp_path: Path) -> None:
+    write_set(tmp_path, ["train_1_a_1"], [])
+    (tmp_path / "dataset" / "train").rename(tmp_path / "dataset" / "train_fixed")
+    metadata = tmp_path / "dataset" / "metadata"
+    write_csv(metadata / "train_metadata.csv", METADATA, [("train_1_a_1.nii.gz", 1, -1024, "[0.75, 0.75]", 1.5)])
+    write_csv(metadata / "validation_metadata.csv", METADATA, [])
+    table = read(tmp_path, release="original")
+    assert table.studies == [] and "not on disk" in table.quarantined[0].reason
+    assert read(tmp_path, release="original", missing_volumes="skip").quarantined == []
+
+
+def test_the_original_release_needs_its_metadata_table(tmp_path: Path) -> None:
+    write_set(tmp_path, ["train_1_a_1"], [])
+    with pytest.raises(DatasetError, match=r"holds no metadata/train_metadata\.csv, which the original release needs"):
+        read(tmp_path, release="original")
+    write_csv(tmp_path / "metadata" / "train_metadata.csv", METADATA[:-1], [])
+    with pytest.raises(DatasetError, match="lacks the column 'ZSpacing'"):
+        read(tmp_path, release="original")
 
 
 def test_sentinels_of_absent_text_are_none(tmp_path: Path) -> None:
@@ -137,7 +209,7 @@ def test_rows_that_cannot_be_used_are_quarantined_with_their_reason(tmp_path: Pa
     assert [study.study_id for study in table.studies] == ["train_1_a_1"]
     reasons = {one.study_id: one.reason for one in table.quarantined}
     assert len(reasons) == 7
-    assert "a second time" in reasons["train_1_a_1#line-3"]
+    assert "the study id is taken by" in reasons["train_1_a_1#repeated"]
     for line in (4, 5, 6, 9):
         assert "no volume name of the form train_1_a_1.nii.gz" in reasons[f"train_reports.csv#line-{line}"]
     assert "not on disk" in reasons["train_4_a_1"]

@@ -165,6 +165,16 @@ def test_texts_of_ct_rate_go_before_sentences_and_preprocessed_volumes_before_ot
     ]
 
 
+def test_a_volume_of_the_original_release_stands_for_none_of_the_corrected_one(tmp_path: Path) -> None:
+    touch(tmp_path / "train_fixed/train_1/train_1_a/train_1_a_1.nii.gz")
+    for number in (1, 2):
+        touch(tmp_path / f"train/train_{number}/train_{number}_a/train_{number}_a_1.nii.gz")
+    write_sentences(tmp_path, [(f"train_{n}_a_1.nii.gz", "", "Sentence.") for n in (1, 2)])
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["train_1_a_1"]
+    assert [one.study_id for one in table.quarantined] == ["train_2_a_1"]
+
+
 def test_rows_that_cannot_be_used_are_quarantined_with_their_reason_and_counts_add_up(tmp_path: Path) -> None:
     root, secret = tmp_path / "set", touch(tmp_path / "secret.nii.gz")
     for name in ("train_1_a_1", "train_2_a_1", "train_9_a_1"):
