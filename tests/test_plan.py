@@ -81,7 +81,8 @@ def test_adapters_spare_the_learners_memory(tmp_path: Path) -> None:
 
 def folder_of(root: Path, rows: list[str]) -> Path:
     root.mkdir()
-    (root / "a.nii.gz").touch()
+    for number in range(1, 6):
+        (root / f"{number}.nii.gz").touch()
     (root / "studies.csv").write_text("\n".join([SIX, *rows]) + "\n")
     return root
 
@@ -90,11 +91,11 @@ def test_a_folder_is_counted_from_its_table(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path / "ct",
         [
-            "s1,a.nii.gz,p1,Clear lungs.,Normal.,sft",
-            "s2,a.nii.gz,p2,,,sft",
-            "s3,a.nii.gz,p3,,,align",
-            "s4,a.nii.gz,p4,Clear lungs.,Normal.,align",
-            "s5,a.nii.gz,p5,Clear lungs.,Normal.,heldout",
+            "s1,1.nii.gz,p1,Clear lungs.,Normal.,sft",
+            "s2,2.nii.gz,p2,,,sft",
+            "s3,3.nii.gz,p3,,,align",
+            "s4,4.nii.gz,p4,Clear lungs.,Normal.,align",
+            "s5,5.nii.gz,p5,Clear lungs.,Normal.,heldout",
             "s6,gone.nii.gz,p6,Clear lungs.,Normal.,heldout",
         ],
     )

@@ -349,11 +349,12 @@ def test_masks_without_a_place_can_be_taken_by_index(tmp_path: Path) -> None:
 
 def test_a_table_in_remote_storage_leads_to_the_masks_of_its_studies(tmp_path: Path, bucket: Any) -> None:
     (tmp_path / "seg").mkdir()
-    write(tmp_path / "ct.nii.gz", np.zeros((6, 5, 4), np.int16))
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.nii.gz", np.zeros((6, 5, 4), np.int16))
     write(tmp_path / "map.nii.gz", LABELS)
     write_turned(tmp_path / "seg" / "left lung.nii.gz", (LABELS == 1).astype(np.float64), "RAS")
     write_turned(tmp_path / "seg" / "right lung.nii.gz", (LABELS == 4).astype(np.float64), "RAS")
-    rows = ("study_id,path,patient_id,mask", "a,ct.nii.gz,a,map.nii.gz", "b,ct.nii.gz,b,seg")
+    rows = ("study_id,path,patient_id,mask", "a,a.nii.gz,a,map.nii.gz", "b,b.nii.gz,b,seg")
     (tmp_path / "studies.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "names.csv").write_text("number,name\n1,left lung\n4,right lung\n2,aorta\n")
     columns = {"findings": None, "impression": None, "segmentation": "mask"}
