@@ -1,6 +1,8 @@
 """Reading a folder that holds the slices of a DICOM CT series."""
 
 import os
+import struct
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from rlaif.volumes.orientation import LPS_TO_RAS, Axes, canonical_axes, stored_axes
 from rlaif.volumes.slice_stack import Slice, check_alike, stack_affine, stack_remarks
@@ -44,9 +48,12 @@ _DAMAGED = (
     ValueError,
     TypeError,
     AttributeError,
-    IndexError,
-    KeyError,
+    LookupError,
     EOFError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+    zlib.error,
 )
 _UNDECODABLE = (*_DAMAGED, RuntimeError, OSError)
 
@@ -122,7 +129,7 @@ def _files(folder: Path) -> list[Path]:
     """The folder's DICOM files, or those below it where it has none itself; links out of it are not followed."""
     found: list[Path] = []
     root = folder.resolve()
-    for parent, directories, names in os.walk(root, followlinks=False):
+    for parent, directories, names in os.walk(root, followlinks=False, onerror=_raise):
         directories.sort()
         for name in sorted(names):
             path = Path(parent, name)
@@ -133,6 +140,10 @@ def _files(folder: Path) -> list[Path]:
         if found and Path(parent) == root:
             break
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
@@ -146,6 +157,9 @@ def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise VolumeError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes, which no slice is")
         try:
+            # Its whole file is inflated before anything of it can be looked at: a small file may fill the memory.
+            if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                raise VolumeError(f"{path.name} is a deflated DICOM file, which is not read; export the series again")
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             kind = _not_a_slice(header)
             if kind is None:
@@ -155,6 +169,8 @@ def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
             else:
                 others[kind] += 1
         except _DAMAGED as error:
+            if isinstance(error, VolumeError):
+                raise
             raise VolumeError(f"{path.name} has a damaged DICOM header ({error}); export the series again") from error
     if not slices:
         counted = ", ".join(f"{count} {kind}" for kind, count in others.most_common())

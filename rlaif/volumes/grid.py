@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlaif.storage import is_infrastructure
 from rlaif.volumes.mha import mha_grid
 from rlaif.volumes.nifti import nifti_grid
 from rlaif.volumes.nrrd import nrrd_grid
@@ -72,6 +73,8 @@ def read_grid(path: Path, series: str | None = None) -> Grid:
             from rlaif.volumes.dicom import series_grid
 
             shape, affine = series_grid(path, series)
+        elif series is not None:
+            raise VolumeError(f"is one file, of which no series {series} can be taken; name the folder of the series")
         else:
             shape, affine = _OF_FILE[file_kind(path)](path)
         canonical_axes(affine)
@@ -80,6 +83,8 @@ def read_grid(path: Path, series: str | None = None) -> Grid:
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
     except OSError as error:
+        if is_infrastructure(error):
+            raise
         raise VolumeError(f"{path}: cannot be read: {error.strerror or error}") from error
     return Grid(shape, affine)
 

@@ -8,6 +8,7 @@ from typing import Literal
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 
 from rlaif.volumes.hounsfield import read_planes
@@ -32,6 +33,8 @@ def read_nifti(path: Path, orientation: Orientation = "canonical") -> Volume:
     with _opened(path) as stream:
         header, header_bytes = _read_header(stream)
         shape = _shape(header)
+        if orientation == "canonical":
+            _check_forms_agree(header)
         axes = _stored(header) if orientation == "stored" else canonical_axes(_affine(header))
         slope, intercept = _rescale(header)
         offset = int(header["vox_offset"]) if np.isfinite(header["vox_offset"]) else -1
@@ -50,6 +53,7 @@ def nifti_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64
     """
     with _opened(path) as stream:
         header, _ = _read_header(stream)
+    _check_forms_agree(header)
     return _shape(header), _affine(header)
 
 
@@ -110,6 +114,24 @@ def _affine(header: nibabel.Nifti1Header) -> npt.NDArray[np.float64]:
     if np.isfinite(affine).all():
         check_spacing(tuple(float(length) for length in np.linalg.norm(affine[:3, :3], axis=0)))
     return affine
+
+
+def _check_forms_agree(header: nibabel.Nifti1Header) -> None:
+    """Raise VolumeError where sform and qform name other sides: which of them is right, nobody can know."""
+    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
+        return
+    try:
+        forms = header.get_sform(), header.get_qform()
+    except (HeaderDataError, ValueError):
+        return
+    if not all(np.isfinite(form).all() and abs(np.linalg.det(form[:3, :3])) > 1e-9 for form in forms):
+        return
+    by_sform, by_qform = ("".join(str(code) for code in aff2axcodes(form)) for form in forms)
+    if by_sform != by_qform:
+        raise VolumeError(
+            f"sform and qform contradict each other ({by_sform}, {by_qform}), so left and right are unknown; "
+            "convert the scan again from DICOM, or remove the wrong one"
+        )
 
 
 def _stored(header: nibabel.Nifti1Header) -> Axes:

@@ -76,7 +76,13 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     for line in header[magic.end() :].decode("utf-8", "replace").splitlines():
         name, _, value = line.partition(":")
-        fields[name.strip().lower()] = value.strip()
+        field = name.strip().lower()
+        # Comments, and pairs of a key and a value (`key:=value`), are nobody's field.
+        if line.startswith("#") or value.startswith("="):
+            continue
+        if field in fields:
+            raise VolumeError(f"has {field[:40]!r} twice in its header: it is damaged; convert the file again")
+        fields[field] = value.strip()
     for name in _REFUSED:
         if name in fields:
             raise VolumeError(f"has {name!r} in its header, which no plain CT has; convert it to NIfTI")

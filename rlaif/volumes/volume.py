@@ -9,8 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from rlaif.storage import is_infrastructure
+
 Orientation = Literal["canonical", "stored"]
 
+# A tenth of no patient is denser than this, in HU: dense bone has 700.
+DENSEST_TENTH = 600.0
 MAX_AXIS = 8192
 MAX_VOXELS = 2**29
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 50.0
@@ -100,6 +104,11 @@ def check_hounsfield(volume: Volume) -> None:
     """
     sample = volume.voxels[::2, ::4, ::4]
     low, high = np.percentile(sample, (1.0, 99.0))
+    # The corners of a field of view are padded with one low value that was never measured and hides the rest.
+    measured = sample[sample > sample.min()]
+    if measured.size:
+        lightest, dense = np.percentile(measured, (1.0, 90.0))
+        low = lightest if dense > DENSEST_TENTH else low
     if low > -50.0:
         raise VolumeError(
             f"99 % of the voxels are above {low:.0f}, so they are not HU (air is -1000): "
@@ -145,6 +154,9 @@ def read_volume(path: Path, *, orientation: Orientation = "canonical", series: s
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
     except OSError as error:
+        # What says nothing of the file is for the caller to try again.
+        if is_infrastructure(error):
+            raise
         raise VolumeError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 

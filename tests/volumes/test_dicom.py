@@ -3,16 +3,20 @@
 import os
 import tarfile
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -335,3 +339,62 @@ def test_jpeg_2000_slices_are_decoded(tmp_path: Path) -> None:
     assert volume.voxels.shape == (20, 512, 512)
     assert volume.spacing_mm == pytest.approx((2.0, 0.9765625, 0.9765625))
     assert volume.voxels.min() == -1024
+
+
+def test_a_deflated_file_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    for path in write_series(tmp_path / "series").iterdir():
+        one = pydicom.dcmread(path)
+        one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        one.save_as(path, enforce_file_format=True)
+    with pytest.raises(VolumeError, match="is a deflated DICOM file, which is not read"):
+        read_volume(tmp_path / "series")
+    (first, *_) = sorted((tmp_path / "series").iterdir())
+    first.write_bytes(first.read_bytes()[:-20])
+    with pytest.raises(VolumeError, match="deflated"):
+        read_volume(tmp_path / "series")
+
+
+@pytest.mark.parametrize("frames", ["infinity", "1e999", "-", "9" * 400])
+def test_a_number_that_is_none_is_a_damaged_header(tmp_path: Path, frames: str) -> None:
+    for path in write_series(tmp_path / "series").iterdir():
+        one = pydicom.dcmread(path)
+        one.add(RawDataElement(Tag("NumberOfFrames"), "IS", len(frames), frames.encode(), 0, False, True))
+        one.save_as(path)
+    with pytest.raises(VolumeError, match="damaged DICOM header"):
+        read_volume(tmp_path / "series")
+    with pytest.raises(VolumeError, match="damaged DICOM header"):
+        read_grid(tmp_path / "series")
+
+
+def test_sequences_within_sequences_without_end_are_a_damaged_header(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series")
+    first = sorted(folder.iterdir())[0]
+    content = first.read_bytes()
+    # An item of undefined length within another, 3,000 deep, in the place of the tags behind the preamble's group.
+    opening = b"\x08\x00\x10\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    start = content.index(b"\x08\x00\x08\x00CS")
+    first.write_bytes(content[:start] + opening * 3000)
+    with pytest.raises(VolumeError):
+        read_volume(folder)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mangled_compressed_slices_are_decoded_or_refused(tmp_path: Path, syntax: UID) -> None:
+    for path in write_series(tmp_path / "series").iterdir():
+        one = pydicom.dcmread(path)
+        one.compress(syntax)
+        one.save_as(path)
+    # One of the middle: at an end, a file that is no CT any more is passed over with a remark.
+    chosen = tmp_path / "series" / "1.dcm"
+    content, random, refused = chosen.read_bytes(), Random(0), 0
+    for _ in range(150):
+        changed = bytearray(content)
+        for _ in range(random.randint(1, 4)):
+            changed[random.randrange(len(content) - 120, len(content))] = random.randrange(256)
+        chosen.write_bytes(bytes(changed[: random.choice((len(content), len(content) - 7))]))
+        try:
+            assert read_volume(tmp_path / "series").voxels.size == BODY.size
+        except VolumeError:
+            refused += 1
+    assert 0 < refused < 150

@@ -295,6 +295,47 @@ def test_values_that_are_not_hu_are_told() -> None:
         check_hounsfield(Volume(body - np.int16(1024), SPACING))
 
 
+@pytest.mark.parametrize(("offset", "padding"), [(1024, -2000), (1000, -1024), (1024, 0)])
+def test_padding_does_not_hide_values_that_are_not_hu(offset: int, padding: int) -> None:
+    body = np.full((20, 40, 40), -1000, np.int16)
+    body[:, 8:32, 8:32] = np.random.default_rng(1).normal(40, 20, (20, 24, 24))
+    body[:, 10:20, 10:20] = -850
+    outside = np.zeros((40, 40), bool)
+    outside[:4], outside[-4:], outside[:, :4] = True, True, True
+    check_hounsfield(Volume(np.where(outside, np.int16(-2000), body), SPACING))
+    stored = np.where(outside, np.int16(padding), body + np.int16(offset))
+    with pytest.raises(VolumeError, match="so they are not HU"):
+        check_hounsfield(Volume(stored, SPACING))
+
+
+def test_air_that_was_clipped_to_one_value_is_air(tmp_path: Path) -> None:
+    # An abdomen without lung: fat, muscle, contrast and bone above clipped air.
+    values = np.repeat(np.array([-1024, -100, 40, 180, 900], np.int16), (3000, 800, 3000, 1000, 200))
+    check_hounsfield(Volume(values.reshape(20, 20, 20), SPACING))
+
+
+def test_a_sform_and_a_qform_that_name_other_sides_are_refused(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(BODY, CANONICAL_AFFINE)
+    mirrored = CANONICAL_AFFINE @ np.diag([1.0, 1.0, -1.0, 1.0])
+    image.set_sform(CANONICAL_AFFINE, code=1)
+    image.set_qform(mirrored, code=1)
+    nibabel.save(image, tmp_path / "ct.nii")
+    with pytest.raises(VolumeError, match=r"sform and qform contradict each other \(SPL, SPR\)"):
+        read_volume(tmp_path / "ct.nii")
+    assert read_volume(tmp_path / "ct.nii", orientation="stored").voxels.size == BODY.size
+
+
+def test_storage_that_is_away_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "ct.nii", BODY)
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(116, os.strerror(116))
+
+    monkeypatch.setattr(Path, "open", stale)
+    with pytest.raises(OSError, match="Stale file handle"):
+        read_volume(path)
+
+
 @needs_shared
 def test_the_right_lung_lies_at_smaller_x_and_the_liver_is_right_and_anterior_to_the_spine() -> None:
     masks = read_volume(SHARED / "masks" / "lidc_idri_0314_ct_1p5mm_lungmask_LR.nii.gz").voxels

@@ -193,3 +193,11 @@ def test_a_patient_is_the_same_as_nrrd_and_as_dicom(tmp_path: Path) -> None:
     left, right = np.isin(regions, (9, 10, 11)), np.isin(regions, (12, 13, 14))
     assert np.nonzero(right)[2].mean() + 10 < np.nonzero(left)[2].mean()
     assert max(nrrd.voxels[left].mean(), nrrd.voxels[right].mean()) < -700
+
+
+def test_a_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    sizes = next(line for line in HEADER.splitlines() if line.startswith("sizes"))
+    with pytest.raises(VolumeError, match="has 'sizes' twice in its header"):
+        read_volume(write(tmp_path / "ct.nrrd", (sizes, f"{sizes}\nsizes: 4 5 6")))
+    commented = write(tmp_path / "comments.nrrd", (sizes, f"{sizes}\n# one\n# one\nkey:=1\nkey:=2"))
+    assert read_volume(commented).voxels.size > 0
