@@ -98,7 +98,7 @@ def memory() -> tuple[float, float]:
 
 
 def show(used: list[tuple[float, float]]) -> None:
-    """A row for each fifth of the studies; the last line has the first fifth's peak over the last fifth's."""
+    """A row for each fifth of the studies; the last line has the second fifth's peak over the last fifth's."""
     table = Table(title=f"Resident memory over {len(used)} studies, MiB")
     for column in ("studies", "controller, median", "controller, peak", "all others, median", "all others, peak"):
         table.add_column(column, justify="right")
