@@ -102,7 +102,11 @@ class RegionMasks:
 
 def mask_remarks(ct: Path, series: str | None, masks: Iterable[str]) -> tuple[str, ...]:
     """What is wrong with the headers of a local CT's local masks, so that it is known before a model needs them."""
-    placed = RegionMasks(read_grid(ct, series))
+    try:
+        placed = RegionMasks(read_grid(ct, series))
+    except VolumeError as error:
+        # Such as a CT that is read as stored: it has voxels, and no place.
+        return (f"its regions' masks cannot be placed: {error}",)
     remarks = []
     for mask in masks:
         try:
