@@ -27,7 +27,7 @@ from rlaif.storage import local_copy
 from rlaif.volumes.grid import Grid, read_grid
 from rlaif.volumes.recipes import RECIPES, Window
 from rlaif.volumes.region_labels import TOTALSEGMENTATOR, Segmenter, UnknownStructures, by_region
-from rlaif.volumes.regions import RegionMasks, crop_to_region, masked_to_region, region_inputs
+from rlaif.volumes.regions import RegionMasks, crop_to_region, mask_remarks, masked_to_region, region_inputs
 from rlaif.volumes.volume import Orientation, Volume, VolumeError, read_volume
 
 SHARED = Path(os.environ.get("RLAIF_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -522,3 +522,11 @@ def test_a_regions_inputs_are_those_of_reg2rgs_steps(
     assert np.abs(_as_published(inputs.images["region"]) - image).max() < 1e-3 * 2.0
     assert np.abs(_as_published(inputs.geometry["region"]) - geometry).max() < 1e-3
     assert 0 < geometry.mean() < 1
+
+
+def test_masks_of_a_ct_without_a_place_are_a_remark_and_no_error(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    image.header["sform_code"], image.header["qform_code"] = 0, 0
+    nibabel.save(image, tmp_path / "ct.nii")
+    (remark,) = mask_remarks(tmp_path / "ct.nii", None, [str(tmp_path / "mask.nii")])
+    assert remark.startswith("its regions' masks cannot be placed") and "gives no orientation" in remark
