@@ -7,7 +7,6 @@ from pathlib import Path
 
 from actors.preparation import check_bad, key_of
 from rlaif.config import Config, ConfigurationError
-from rlaif.features import FeatureStore, feature_bytes
 from rlaif.files import checksum_of, private_folder
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import CTViTSettings, read_settings
@@ -36,6 +35,8 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
     store = private_folder(config.cache.root / "features") / key_of(recipe.checksum, orientation, checksum)
     if run.done("ingest"):
         return store
+    from rlaif.features import FeatureStore
+
     studies = waiting_studies(run)
     keys, absent = feature_keys(studies, lambda source: source.feature_key(recipe, orientation, checksum))
     held = FeatureStore(store).keys()
@@ -57,6 +58,8 @@ def check_studies(run: RunFolder, config: Config) -> None:
 
 def tell_needs(config: Config) -> None:
     """Prints what an ingest would read and write (run.dry=true); reads the data set's tables, starts nothing."""
+    from rlaif.features import feature_bytes
+
     own, encoder = vision(config)
     counts = counts_of(config, image=True)
     splits = ", ".join(f"{split} {number:,}" for split, number in counts.studies.items())
@@ -92,6 +95,8 @@ def feature_keys(
 
 def tell_size(left: int, present: int, encoder: CTViTSettings, store: Path) -> None:
     """Says how large the features will be before any is made; ConfigurationError where the disk is too small."""
+    from rlaif.features import feature_bytes
+
     needed, free = feature_bytes(left, encoder.tokens, encoder.hidden), shutil.disk_usage(store.parent).free
     print(
         f"features: {left:,} studies x {encoder.tokens:,} tokens x {encoder.hidden:,} values in float16 = "
