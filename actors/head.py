@@ -146,7 +146,7 @@ def private_folder() -> Path:
 
 def _wait_for(head: Head, folder: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     """Returns once jobs can be submitted."""
-    token = (folder / "token").read_text()
+    token = (folder / "token").read_text(encoding="utf-8")
     request = Request(f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     opener = build_opener(ProxyHandler({}))
     # A job's supervisor finds its own head among others by this note.
@@ -168,7 +168,7 @@ def _wait_for(head: Head, folder: Path, process: subprocess.Popen[bytes], log: P
 
 
 def _last_words(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:])
 
 
 def _end(not_ours: set[psutil.Process]) -> None:

@@ -17,7 +17,7 @@ def started_head() -> str | None:
     """The address of the head that `ray start` left on this machine; None where it no longer answers."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     note = Path(folder) / "ray" / "ray_current_cluster"
-    address = note.read_text().strip() if note.is_file() else ""
+    address = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
     return address if address and answers(address) else None
 
 

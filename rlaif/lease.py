@@ -158,7 +158,7 @@ class Lease:
 def _namespace() -> str:
     """What else it takes to know a pid's world: the boot and the process namespace (containers share host names)."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return ""

@@ -80,9 +80,9 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     try:
         address = folder / "ray_current_cluster"
         wait_until(lambda: address.is_file() or head.poll() is not None, 300, "the Ray head")
-        assert head.poll() is None, log.read_text()
-        patch.setenv("RAY_ADDRESS", address.read_text().strip())
-        yield Head(address.read_text().strip(), head.pid)
+        assert head.poll() is None, log.read_text(encoding="utf-8")
+        patch.setenv("RAY_ADDRESS", address.read_text(encoding="utf-8").strip())
+        yield Head(address.read_text(encoding="utf-8").strip(), head.pid)
     finally:
         end(head)
         patch.undo()
@@ -159,7 +159,7 @@ class Job:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
     def ended(self, seconds: float) -> int:
         """The exit status; raises TimeoutExpired where the job takes longer."""

@@ -53,7 +53,7 @@ os.kill(0, 9)
 
 def edit(folder: Path, age: float = 0.0, **changes: object) -> None:
     path = folder / "lease.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}))
     os.utime(path, (time.time() - age, time.time() - age))
 
 
@@ -63,7 +63,7 @@ def test_attempts_count_up_and_a_released_lease_is_free(tmp_path: Path) -> None:
         assert lease.attempt == attempt
         lease.release()
         lease.release()
-    assert json.loads((tmp_path / "lease.json").read_text())["released"] is True
+    assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["released"] is True
 
 
 def test_one_of_six_processes_takes_the_lease(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_later_process_with_the_holders_pid_is_not_the_holder(tmp_path: Path) 
     second = Lease.take(tmp_path)
     assert second.attempt == 2
     first.release()
-    assert json.loads((tmp_path / "lease.json").read_text())["released"] is False
+    assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["released"] is False
     second.release()
 
 
@@ -145,7 +145,7 @@ def test_the_heartbeat_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     lease = Lease.take(tmp_path)
     beats = set()
     for _ in range(20):
-        beats.add(json.loads((tmp_path / "lease.json").read_text())["heartbeat"])
+        beats.add(json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["heartbeat"])
         time.sleep(0.02)
     lease.release()
     assert len(beats) > 2

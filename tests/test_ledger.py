@@ -30,7 +30,7 @@ def test_a_run_folder_is_private_and_its_configuration_is_plain_yaml(tmp_path: P
     with RunFolder.open(tmp_path, "sweeps/mine", CONFIGURATION) as run:
         assert run.path == tmp_path / "sweeps" / "mine" and run.attempt == 1
         assert run.path.stat().st_mode & 0o777 == 0o700
-        kept = yaml.safe_load((run.path / "config.yaml").read_text())
+        kept = yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
     assert kept["policy"] == {"name": "argus", "learning_rate": 1e-5, "layers": [1, 2], "weights": "/w"}
     with RunFolder.open(tmp_path, "sweeps/mine", CONFIGURATION) as run:
         assert run.attempt == 2
@@ -52,7 +52,7 @@ def test_another_configuration_is_refused_with_keys_and_values(tmp_path: Path) -
 def test_rounds_may_grow_and_never_shrink(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, "mine", CONFIGURATION).close()
     RunFolder.open(tmp_path, "mine", changed(run={"rounds": 3})).close()
-    assert yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())["run"]["rounds"] == 3
+    assert yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text(encoding="utf-8"))["run"]["rounds"] == 3
     with pytest.raises(ConfigurationDiffers, match=r"run\.rounds: 3 in the run, 2 now"):
         RunFolder.open(tmp_path, "mine", CONFIGURATION)
 
@@ -101,7 +101,7 @@ def test_a_damaged_configuration_is_not_overwritten(tmp_path: Path) -> None:
         (tmp_path / "mine" / "config.yaml").write_text(text)
         with pytest.raises(RunError, match=r"config\.yaml is not"):
             RunFolder.open(tmp_path, "mine", CONFIGURATION)
-        assert (tmp_path / "mine" / "config.yaml").read_text() == text
+        assert (tmp_path / "mine" / "config.yaml").read_text(encoding="utf-8") == text
 
 
 def test_stages_and_their_facts_survive(tmp_path: Path) -> None:
@@ -133,7 +133,9 @@ def test_json_is_exact_and_has_no_nan(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path, "mine", {}) as run:
         path = run.write_json("round-000/metrics.json", {"gain": 0.1, "text": "größer"})
         assert (
-            json.loads(path.read_text()) == run.read_json("round-000/metrics.json") == {"gain": 0.1, "text": "größer"}
+            json.loads(path.read_text(encoding="utf-8"))
+            == run.read_json("round-000/metrics.json")
+            == {"gain": 0.1, "text": "größer"}
         )
         with pytest.raises(RunError, match=r"metrics\.json was not written.*write null"):
             run.write_json("round-000/metrics.json", {"gain": float("nan")})
@@ -152,7 +154,7 @@ def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(KeyError), run.folder("base") as folder:
             (folder / "torn").write_text("")
             raise KeyError("loss")
-        assert (run.path / "base" / "model" / "weights").read_text() == "one"
+        assert (run.path / "base" / "model" / "weights").read_text(encoding="utf-8") == "one"
         with run.folder("base") as folder:
             (folder / "other").write_text("two")
         assert [path.name for path in (run.path / "base").iterdir()] == ["other"]
@@ -175,7 +177,9 @@ def test_opening_removes_leftovers_and_spares_runs_inside(tmp_path: Path) -> Non
     inner.path.rename(tmp_path / "outer" / "runs" / "inner")
     RunFolder.open(tmp_path, "outer", {}).close()
     assert [path.name for path in (tmp_path / "outer" / "round-000").iterdir()] == ["checkpoint"]
-    assert (tmp_path / "outer" / "round-000" / "checkpoint" / "weights").read_text() == ".rlaif-ready.checkpoint"
+    assert (tmp_path / "outer" / "round-000" / "checkpoint" / "weights").read_text(
+        encoding="utf-8"
+    ) == ".rlaif-ready.checkpoint"
     assert (tmp_path / "outer" / "runs" / "inner" / building.name).is_dir()
 
 
@@ -208,7 +212,7 @@ def test_a_journal_counts_calls_asked_again_and_bears_a_torn_end(tmp_path: Path)
         journal = run.journal("round-000/judge")
         journal.started(["b", "c", "e"])
         assert journal.ids() == {"a", "b", "c", "e"} and journal.repeated() == 2
-        assert len(journal.path.read_text().splitlines()) == 4
-        journal.path.write_text("garbage\n" + journal.path.read_text())
+        assert len(journal.path.read_text(encoding="utf-8").splitlines()) == 4
+        journal.path.write_text("garbage\n" + journal.path.read_text(encoding="utf-8"))
         with pytest.raises(RunError, match=r"judge\.jsonl, line 1, is damaged"):
             journal.ids()

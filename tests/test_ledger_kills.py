@@ -125,7 +125,7 @@ class Nursery:
     def words(self) -> list[str]:
         if not self.acknowledged.exists():
             return []
-        return self.acknowledged.read_text().split()
+        return self.acknowledged.read_text(encoding="utf-8").split()
 
     def _number(self) -> int:
         assert self.process.stdout is not None
@@ -187,7 +187,11 @@ def test_a_kill_before_each_change_to_the_disk_loses_and_doubles_nothing(nursery
             assert len(names) == len(set(names)), f"rows doubled by a kill before change {changes}"
             assert {word for word in words if word.startswith("case-")} <= set(names)
             checkpoint = run.path / "round-000" / "checkpoint"
-            held = {name: (checkpoint / name).read_text() for name in ("a", "b")} if checkpoint.exists() else {}
+            held = (
+                {name: (checkpoint / name).read_text(encoding="utf-8") for name in ("a", "b")}
+                if checkpoint.exists()
+                else {}
+            )
             assert held in ({}, {"a": "one", "b": "one"}, {"a": "two", "b": "two"})
             assert "checkpoint=one" not in words or held
             assert "checkpoint=two" not in words or held["a"] == "two"

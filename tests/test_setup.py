@@ -24,7 +24,7 @@ ENGINES = {"ray", "vllm", "deepspeed"}
 def imports(folder: str) -> Iterator[tuple[str, Path]]:
     """Top-level names that the folder's modules import, with the module."""
     for path in sorted((PROJECT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 yield from ((alias.name.split(".")[0], path) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -33,7 +33,7 @@ def imports(folder: str) -> Iterator[tuple[str, Path]]:
 
 def declared(*extras: str) -> dict[str, Requirement]:
     """The requirements of pyproject.toml and of some of its extras, by canonical name."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
     lines = [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
     return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
@@ -41,7 +41,10 @@ def declared(*extras: str) -> dict[str, Requirement]:
 
 def pinned() -> dict[str, str]:
     """The pinned list, by canonical name."""
-    lines = (line.partition("#")[0].strip() for line in (PROJECT / "requirements-cpu.txt").read_text().splitlines())
+    lines = (
+        line.partition("#")[0].strip()
+        for line in (PROJECT / "requirements-cpu.txt").read_text(encoding="utf-8").splitlines()
+    )
     pairs = (line.split("==") for line in lines if line)
     return {canonicalize_name(name): version for name, version in pairs}
 
@@ -120,7 +123,9 @@ def test_the_whole_library_loads_no_engine() -> None:
 def set_up(project: Path, pins: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the set-up of a copy of the project that has this pinned list."""
     (project / "scripts").mkdir(parents=True, exist_ok=True)
-    (project / "scripts" / "environment.py").write_text((PROJECT / "scripts" / "environment.py").read_text())
+    (project / "scripts" / "environment.py").write_text(
+        (PROJECT / "scripts" / "environment.py").read_text(encoding="utf-8")
+    )
     (project / "requirements-cpu.txt").write_text(pins)
     command = [sys.executable, str(project / "scripts" / "environment.py")]
     settings = {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **environment}

@@ -33,7 +33,7 @@ class Seed:
 
 def seed_of(run: Path) -> Seed:
     """The seed of a run folder whose run is finished."""
-    rounds = len(json.loads((run / "summary.json").read_text())["rounds"])
+    rounds = len(json.loads((run / "summary.json").read_text(encoding="utf-8"))["rounds"])
     last = f"round-{rounds - 1:03d}" if rounds else "base"
     policies = {}
     for name in ("base", last):

@@ -62,13 +62,13 @@ class Submission:
         until = time.monotonic() + 200
         while time.monotonic() < until:
             ended = self.process.poll() is not None
-            lines = self.log.read_text().splitlines()
+            lines = self.log.read_text(encoding="utf-8").splitlines()
             if found := [line for line in lines if line.startswith(f"{beginning} ")]:
                 return found[0].removeprefix(beginning).split()
             if ended:
                 break
             time.sleep(0.2)
-        raise AssertionError(self.log.read_text())
+        raise AssertionError(self.log.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_an_interrupted_job_ends_with_its_head(tmp_path: Path) -> None:
     assert submission.process.wait(60) == 130
     assert [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
     assert not psutil.pid_exists(left)
-    assert "Traceback" not in submission.log.read_text()
+    assert "Traceback" not in submission.log.read_text(encoding="utf-8")
 
 
 def test_a_stale_note_of_a_head_is_no_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +109,8 @@ def test_a_stale_note_of_a_head_is_no_head(tmp_path: Path, monkeypatch: pytest.M
     note.parent.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         note.write_text(f"127.0.0.1:{listener.getsockname()[1]}")
-        assert started_head() == note.read_text()
-        assert head_address("auto") == note.read_text()
+        assert started_head() == note.read_text(encoding="utf-8")
+        assert head_address("auto") == note.read_text(encoding="utf-8")
         assert head_address("local") == "local"
     assert started_head() is None
     assert head_address("auto") == "local"
@@ -133,10 +133,10 @@ def test_the_token_of_the_user_is_made_and_kept_private(tmp_path: Path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     token = tmp_path / ".ray" / "auth_token"
     guard_own_token()
-    first = token.read_text()
+    first = token.read_text(encoding="utf-8")
     assert len(first) == 64
     assert token.stat().st_mode & 0o777 == 0o600
     token.chmod(0o644)
     guard_own_token()
-    assert token.read_text() == first
+    assert token.read_text(encoding="utf-8") == first
     assert token.stat().st_mode & 0o777 == 0o600

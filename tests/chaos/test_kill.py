@@ -48,7 +48,7 @@ class Kept:
     def of(cls, run: Path, cache: Path) -> "Kept":
         kept = cls()
         for path in (run / "ledger").rglob("*.json"):
-            kept.marks[path.relative_to(run / "ledger").with_suffix("").as_posix()] = path.read_text()
+            kept.marks[path.relative_to(run / "ledger").with_suffix("").as_posix()] = path.read_text(encoding="utf-8")
         for folder in sorted([*run.glob("round-*"), run]):
             at = folder.name if folder != run else ""
             for table, record, key, value in (
@@ -126,7 +126,7 @@ class Chain:
 
     def holder(self) -> int:
         """The process that the run's lease names."""
-        return int(json.loads((self.run / "lease.json").read_text())["pid"])
+        return int(json.loads((self.run / "lease.json").read_text(encoding="utf-8"))["pid"])
 
     def actors_left(self) -> set[int]:
         """Actors of killed jobs that still live."""
@@ -134,7 +134,7 @@ class Chain:
 
     def whole(self, rounds: int) -> None:
         """Asserts that the tables are complete and that the summary counts them."""
-        summary = json.loads((self.run / "summary.json").read_text())
+        summary = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
         assert summary["status"] == "finished" and len(summary["rounds"]) == rounds
         rows = self.kept.rows
         align = [key[0] for key in rows["/studies"] if str(key[0]).startswith("train_") and _number(key[0]) > 96]
@@ -223,5 +223,5 @@ def test_a_run_killed_in_the_middle_of_its_work_ends_whole(chain: Chain) -> None
         chain.kill(job)
     chain.finish(chain.begin())
     chain.whole(rounds=1)
-    repeated = json.loads((chain.run / "summary.json").read_text())["rounds"][0]["repeated_calls"]
+    repeated = json.loads((chain.run / "summary.json").read_text(encoding="utf-8"))["rounds"][0]["repeated_calls"]
     assert 0 <= repeated <= len(MOMENTS) * 6 * ALIGN

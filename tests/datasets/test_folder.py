@@ -64,7 +64,7 @@ def test_columns_and_table_can_bear_other_names(tmp_path: Path) -> None:
 def test_a_table_without_splits_is_read_with_the_settings_of_the_yaml_file(tmp_path: Path) -> None:
     (tmp_path / "a.nii").touch()
     write_table(tmp_path, "s1,a.nii,ann,,")
-    written = yaml.safe_load((CONFIGS / "data" / "folder.yaml").read_text())
+    written = yaml.safe_load((CONFIGS / "data" / "folder.yaml").read_text(encoding="utf-8"))
     settings = {name: value for name, value in written.items() if name not in ("path", "seed")}
     assert [study.study_id for study in read(tmp_path, **settings).studies] == ["s1"]
 

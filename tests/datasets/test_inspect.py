@@ -98,7 +98,7 @@ def test_rows_that_cannot_be_used_are_quarantined_with_their_reason_and_counts_a
     ]
     write_set(root, studies)
     for name, gone, added in ((IMPRESSIONS, "5\tClear.\n", ""), (SPLITS, "6\ttrain\n", "6\ttrain\n6\ttest\n")):
-        text = (root / name).read_text()
+        text = (root / name).read_text(encoding="utf-8")
         (root / name).write_text(text.replace(gone, added))
     table = read(root)
     assert [study.study_id for study in table.studies] == ["PE1"]

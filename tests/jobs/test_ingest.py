@@ -50,7 +50,7 @@ def test_a_folder_with_bad_cts_is_checked_and_its_counts_add_up(
     job = start_job(*command, *places)
     assert job.ended(400) == 0, job.output[-3000:]
     run = tmp_path / "runs" / "check"
-    summary = json.loads((run / "ingest.json").read_text())
+    summary = json.loads((run / "ingest.json").read_text(encoding="utf-8"))
     assert summary["studies"] == {"taken": 20, "align": 12, "heldout": 8, "text_only": 0}
     assert (summary["volumes"], summary["kept"]) == (20, 18)
     assert summary["quarantined"]["total"] == 4
@@ -61,7 +61,7 @@ def test_a_folder_with_bad_cts_is_checked_and_its_counts_add_up(
     bad = {one.study_id for one in Table(run / "quarantine", Quarantined).read()}
     assert kept == {f"ct{number}" for number in range(20)} - {"ct4", "ct11"}
     assert bad == {"ct4", "ct11", "gone", "unlisted.nii.gz#unlisted"}
-    page = (run / "qa.html").read_text()
+    page = (run / "qa.html").read_text(encoding="utf-8")
     assert page.count("<article>") == 13 and page.count("data:image/png") == 12 * 6
     assert "QA sheet" in job.output and "in quarantine" in job.output
 
@@ -75,7 +75,7 @@ def test_what_was_ingested_before_the_loop_is_not_encoded_again(
 ) -> None:
     job = start_job("ingest", *smoke.overrides, "run.name=ahead", f"run.root={tmp_path / 'runs'}")
     assert job.ended(400) == 0, job.output[-3000:]
-    summary = json.loads((tmp_path / "runs" / "ahead" / "ingest.json").read_text())
+    summary = json.loads((tmp_path / "runs" / "ahead" / "ingest.json").read_text(encoding="utf-8"))
     studies = len(Table(smoke.path / "studies", Study).read())
     assert summary["volumes"] == summary["kept"] == summary["encoder_calls_saved"] == studies == 120
     assert "0 studies x 18 tokens x 96 values" in job.output and "120 are there already" in job.output

@@ -78,6 +78,6 @@ def test_every_readable_ct_gets_reports_and_those_without_reference_are_told_apa
             assert one.failure == "no_reference"
         else:
             assert (one.failure is None) == (one.candidate_id in usable)
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["rounds"][0]["judge_failures"]["no_reference"] == 6 * len(align - reported)
     assert summary["status"] == "finished" and (run / "report.html").is_file()

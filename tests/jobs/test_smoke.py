@@ -19,7 +19,7 @@ ROUNDS = ("round-000", "round-001")
 
 @pytest.fixture(scope="module")
 def summary(smoke: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((smoke.path / "summary.json").read_text())
+    found: dict[str, Any] = json.loads((smoke.path / "summary.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -115,7 +115,7 @@ def test_the_run_folder_holds_its_parts_and_nothing_half_done(smoke: Any) -> Non
 
 
 def test_the_page_loads_nothing_from_the_network(smoke: Any) -> None:
-    page = (smoke.path / "report.html").read_text()
+    page = (smoke.path / "report.html").read_text(encoding="utf-8")
     loaded = re.findall(r"""(?:src|href|action|data|poster)\s*=\s*["']?([^"'\s>]+)""", page)
     loaded += re.findall(r"url\(\s*['\"]?([^'\")]+)", page) + re.findall(r"@import\s+['\"]?(\S+)", page)
     assert [one for one in loaded if not one.startswith(("data:", "#"))] == []

@@ -104,10 +104,10 @@ def test_examples_show_both_reports_the_judge_and_the_slices_and_say_where_a_vol
 
 
 def test_the_page_is_small_and_the_same_run_gives_the_same_page(run: Path) -> None:
-    first = (run / "report.html").read_text()
+    first = (run / "report.html").read_text(encoding="utf-8")
     assert len(first) < 2_000_000
     write_page(run)
-    second = (run / "report.html").read_text()
+    second = (run / "report.html").read_text(encoding="utf-8")
     assert first.split("<footer>")[0] == second.split("<footer>")[0]
     assert [path.name for path in run.iterdir() if path.name.startswith("tmp")] == []
 
