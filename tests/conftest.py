@@ -199,7 +199,7 @@ def smoke(ray_head: Head, tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     root = tmp_path_factory.mktemp("smoke")
     overrides = ("experiment=smoke", f"run.root={root / 'runs'}", f"cache.root={root / 'cache'}")
     command = [sys.executable, str(PROJECT / "jobs" / "dpo_loop.py"), *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=PROJECT)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600, cwd=PROJECT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Smoke(root / "runs" / "smoke", done.stdout, overrides)
 
