@@ -46,6 +46,9 @@ def read_rows(folder: DataFolder, table: str, required: Iterable[str]) -> Iterat
 
 
 def _check_columns(place: str, required: list[str], present: list[str]) -> None:
+    repeated = sorted({name for name in present if present.count(name) > 1})
+    if repeated:
+        raise DatasetError(f"{place} has the column {repeated[0]!r} more than once: remove or rename all but one")
     missing = [name for name in required if name not in present]
     if not missing:
         return

@@ -133,6 +133,11 @@ def _files(folder: Path) -> list[Path]:
         directories.sort()
         for name in sorted(names):
             path = Path(parent, name)
+            # What is left of a slice after a copy that broke off, at an end of the series, would not be missed.
+            if path.is_symlink() and not path.exists():
+                raise VolumeError(f"{name} is a link to nothing: copy the series again")
+            if path.is_file() and path.stat().st_size == 0:
+                raise VolumeError(f"{name} is an empty file: copy the series again, or remove it")
             if path.is_file() and path.resolve().is_relative_to(root) and is_dicom_file(path):
                 found.append(path)
             if len(found) > MAX_FILES:

@@ -74,6 +74,13 @@ class VolumeSource:
             except VolumeError as error:
                 # A copy's name says nothing to a person.
                 raise VolumeError(str(error).replace(str(path), self.location)) from error
+        try:
+            return self._stated(volume, orientation)
+        except VolumeError as error:
+            raise VolumeError(f"{self.location}: {error}") from error
+
+    def _stated(self, volume: Volume, orientation: Orientation) -> Volume:
+        """The volume with what tables say of it, checked to be HU."""
         if self.spacing_mm is not None:
             if orientation == "canonical":
                 _check_header(volume, self.spacing_mm)

@@ -425,3 +425,10 @@ def test_a_real_table_gives_its_readable_rows_and_names_the_others() -> None:
         "totalseg_dicom20",
         "cip_chest_dicom",
     ]
+
+
+def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    write_table(tmp_path, "a,a.nii,p,Clear.,,sft,heldout", header=HEADER + ",split,split")
+    with pytest.raises(DatasetError, match="has the column 'split' more than once"):
+        read(tmp_path)

@@ -398,3 +398,16 @@ def test_mangled_compressed_slices_are_decoded_or_refused(tmp_path: Path, syntax
         except VolumeError:
             refused += 1
     assert 0 < refused < 150
+
+
+@pytest.mark.parametrize("rest", ["empty", "link"])
+def test_what_a_broken_copy_left_of_the_last_slice_is_told(tmp_path: Path, rest: str) -> None:
+    folder = write_series(tmp_path / "series")
+    last = folder / "4.dcm"
+    last.unlink()
+    if rest == "empty":
+        last.touch()
+    else:
+        last.symlink_to(tmp_path / "gone")
+    with pytest.raises(VolumeError, match=r"4\.dcm is (an empty file|a link to nothing): copy the series again"):
+        read_volume(folder)
