@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -63,7 +63,9 @@ def gather(
             quarantined.append(Quarantined(one.study_id, one.volume, READ_STAGE, reason))
         else:
             studies[one.study_id] = one
-    return list(studies.values()), quarantined
+    # A row that was refused may bear the id of one that is kept.
+    told = [replace(one, study_id=f"{one.study_id}#refused") if one.study_id in studies else one for one in quarantined]
+    return list(studies.values()), told
 
 
 def unlisted(volumes: Iterable[str], named: Container[str], table: str) -> Iterator[Quarantined]:

@@ -432,3 +432,11 @@ def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
     write_table(tmp_path, "a,a.nii,p,Clear.,,sft,heldout", header=HEADER + ",split,split")
     with pytest.raises(DatasetError, match="has the column 'split' more than once"):
         read(tmp_path)
+
+
+def test_no_study_is_kept_and_in_quarantine_under_one_id(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    write_table(tmp_path, "a,gone.nii,p,,", "a,a.nii,p,,")
+    table = read(tmp_path)
+    assert [one.study_id for one in table.studies] == ["a"]
+    assert [one.study_id for one in table.quarantined] == ["a#refused"]
