@@ -88,6 +88,8 @@ def check_fits(config: Config, cluster: dict[str, float]) -> None:
 def check_ingest_fits(config: Config, cluster: dict[str, float]) -> None:
     """Raises ConfigurationError where readers and encoders need more than the cluster's CPUs or GPUs."""
     ingest = config.ingest
+    if not ingest.encode:
+        ingest = ingest.model_copy(update={"encoders": 0})
     reading, cpus = ingest.cpus * (ingest.encoders + 1), cluster.get("CPU", 0.0)
     if reading > cpus + 1e-6:
         raise ConfigurationError(

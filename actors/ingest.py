@@ -52,6 +52,10 @@ class IngestStalled(RuntimeError):
     """No study was finished for longer than the settings allow."""
 
 
+class ReadersDied(RuntimeError):
+    """More reading processes died than single studies explain."""
+
+
 class ReadVolumes:
     """Reads volumes and applies the recipe: voxels `[studies, 1, depth, height, width]` float16, or a reason.
 
@@ -191,9 +195,16 @@ def ingest(
             compute=ray.data.ActorPoolStrategy(size=settings.encoders),
             ray_remote_args_fn=lambda: {"max_restarts": DEATHS, "max_task_retries": DEATHS},
         )
-    for row in in_time(iter(pipeline.iter_rows()), settings.timeout_s):
-        _, study = left.pop(row["study_id"])
-        yield _answer(row, study)
+    try:
+        for row in in_time(iter(pipeline.iter_rows()), settings.timeout_s):
+            _, study = left.pop(row["study_id"])
+            yield _answer(row, study)
+    except (WorkerCrashedError, OutOfMemoryError) as error:
+        raise ReadersDied(
+            f"the processes of more than {LOST_BLOCKS} groups of studies died ({type(error).__name__}): the machine "
+            "runs out of memory, or many files crash their decoder (the Ray logs name them). Lower ingest.batch, raise "
+            "ingest.cpus to have fewer readers, or leave such files out; the same command goes on from what is done"
+        ) from error
     # What is missing was in blocks whose processes died again and again: each study on its own now.
     for row, study in left.values():
         yield _alone(row, study, recipe, orientation, settings, encoder)

@@ -33,13 +33,16 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
     checksum = checksum_of(start / "encoder.safetensors")
     recipe, orientation = RECIPES[settings.recipe], config.recipe.orientation
     store = private_folder(config.cache.root / "features") / key_of(recipe.checksum, orientation, checksum)
-    if run.done("ingest"):
-        return store
     from rlaif.features import FeatureStore
 
+    held = FeatureStore(store).keys()
+    ingested = run.read("features", Ingested)
+    if run.done("ingest") and all(one.feature_key in held for one in ingested):
+        return store
+    # What the cache has lost since is made again.
+    run.replace("features", Ingested, [one for one in ingested if one.feature_key in held])
     studies = waiting_studies(run)
     keys, absent = feature_keys(studies, lambda source: source.feature_key(recipe, orientation, checksum))
-    held = FeatureStore(store).keys()
     present = [Ingested(study_id, key) for study_id, key in keys.items() if key in held]
     left = [one for one in studies if one.study_id in keys and keys[one.study_id] not in held]
     tell_size(len(left), len(present), settings.encoder, store)

@@ -10,14 +10,18 @@ from rlaif.records import Ingested, Quarantined, Study
 from rlaif.volumes.qa_sheet import QaRow, qa_row, qa_sheet
 from rlaif.volumes.recipes import RECIPES
 from rlaif.volumes.source import VolumeSource
-from rlaif.volumes.volume import Orientation
+from rlaif.volumes.volume import Orientation, VolumeError
 
 PAGE = "qa.html"
 
 
 @ray.remote
 def _draw(study_id: str, source: VolumeSource, recipe: str, orientation: Orientation) -> QaRow:
-    return qa_row(study_id, source.read(orientation), RECIPES[recipe])
+    try:
+        return qa_row(study_id, source.read(orientation), RECIPES[recipe])
+    except (VolumeError, OSError) as error:
+        # It was read before: what became of it since keeps nobody from the summary.
+        return QaRow(study_id, "", (), (), (f"can no longer be read: {error}",))
 
 
 def write_qa_sheet(run: RunFolder, config: Config) -> None:

@@ -14,7 +14,7 @@ from actors.ingest_stage import ingest_studies
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
 from actors.rounds import evaluate, learn, make_pairs, round_name, sample_and_judge
 from rlaif.cases import cases_of
-from rlaif.config import Config
+from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of
 from rlaif.launch import launch
 from rlaif.ledger import RunFolder
@@ -27,6 +27,8 @@ from rlaif.provenance import provenance
 
 
 def main(config: Config) -> None:
+    if not config.ingest.encode:
+        raise ConfigurationError("the loop needs features: ingest.encode=false is for jobs/ingest.py alone")
     if config.run.dry:
         plan(config)
         return

@@ -206,7 +206,7 @@ class IngestSettings(Section):
     batch: int = Field(ge=1)
     """Most studies encoded at once; large volumes go in smaller batches of about 128 MiB."""
     shard_mib: int = Field(ge=1)
-    timeout_s: float = Field(gt=0)
+    timeout_s: float = Field(gt=0, le=1e6)
     """Longest wait for the next finished study."""
     qa_studies: int = Field(ge=0)
     """Studies on the QA sheet."""

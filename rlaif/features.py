@@ -12,11 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 ABANDONED_S = 3600.0
+
+
+class ShardDamaged(RuntimeError):
+    """A shard of the store that cannot be read: which, and what to do."""
 
 
 class FeatureMissing(KeyError):
@@ -52,6 +56,11 @@ class FeatureStore:
             except FileNotFoundError:
                 # Another run is compacting: what was in this shard now stands in a newer one.
                 return self._refresh()
+            except SafetensorError as error:
+                raise ShardDamaged(
+                    f"{self.folder / name} is damaged ({error}): remove it, and start again to have its features "
+                    "made anew"
+                ) from error
             self._shards[name] = shard
             self._shard_of |= dict.fromkeys(shard.keys(), name)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlaif.features import FeatureMissing, FeatureStore, feature_bytes
+from rlaif.features import FeatureMissing, FeatureStore, ShardDamaged, feature_bytes
 
 
 def features(*keys: str) -> dict[str, Tensor]:
@@ -157,3 +157,10 @@ def test_what_a_killed_writer_left_is_removed_when_it_is_old(tmp_path: Path) -> 
     os.utime(old, (1e9, 1e9))
     store.compact(2**20)
     assert not old.exists() and new.exists()
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    path = FeatureStore(tmp_path).write(features("a"))
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ShardDamaged, match=f"{path.name} is damaged .* remove it"):
+        FeatureStore(tmp_path).keys()

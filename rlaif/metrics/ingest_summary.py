@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rlaif.ledger import RunFolder
@@ -88,9 +89,9 @@ def ingest_table(summary: dict[str, Any]) -> Table:
     parts = f"{quarantined['tables']:,} rows and files of the tables, {quarantined['volumes']:,} volumes"
     table.add_row("in quarantine", f"{quarantined['total']:,}", parts)
     for reason, count in quarantined["by_reason"].items():
-        table.add_row("", f"{count:,}", reason, style="dim")
+        table.add_row("", f"{count:,}", escape(reason), style="dim")
     for remark, count in summary["remarks"].items():
-        table.add_row("remark", f"{count:,}", remark)
+        table.add_row("remark", f"{count:,}", escape(remark))
     for name in ("wall", "read", "recipe", "encode"):
         table.add_row(f"{name}, s", f"{seconds[name]:,.1f}", "" if name == "wall" else "summed over processes")
     return table

@@ -33,6 +33,9 @@ _TAGS = [
     "Columns",
     "SamplesPerPixel",
     "NumberOfFrames",
+    "BitsStored",
+    "HighBit",
+    "PatientID",
     "PixelSpacing",
     "ImageOrientationPatient",
     "ImagePositionPatient",
@@ -66,6 +69,7 @@ class _Header:
     tags: pydicom.Dataset
     series: str
     description: str
+    patient: str
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -108,6 +112,8 @@ def _stack(folder: Path, series: str | None) -> tuple[list[Slice], npt.NDArray[n
     """The slices to read in their order, the affine of (column, row, slice) to mm in RAS, and what was left out."""
     headers, passed_over = _headers(folder)
     chosen, of_others = _one_series(headers, series)
+    if len({one.patient for one in chosen}) > 1:
+        raise VolumeError("holds slices of several patients under one series; export each patient's series again")
     slices = [_slice(one) for one in chosen]
     slices.sort(key=lambda one: one.position)
     check_alike(slices)
@@ -125,9 +131,13 @@ def _stack(folder: Path, series: str | None) -> tuple[list[Slice], npt.NDArray[n
     return kept, LPS_TO_RAS @ stack_affine(kept), left_out
 
 
-def _files(folder: Path) -> list[Path]:
-    """The folder's DICOM files, or those below it where it has none itself; links out of it are not followed."""
+def _files(folder: Path) -> tuple[list[Path], int]:
+    """The folder's DICOM files, or those below it where it has none itself, and how many others lie beside them.
+
+    Links out of the folder are not followed.
+    """
     found: list[Path] = []
+    others = 0
     root = folder.resolve()
     for parent, directories, names in os.walk(root, followlinks=False, onerror=_raise):
         directories.sort()
@@ -140,11 +150,13 @@ def _files(folder: Path) -> list[Path]:
                 raise VolumeError(f"{name} is an empty file: copy the series again, or remove it")
             if path.is_file() and path.resolve().is_relative_to(root) and is_dicom_file(path):
                 found.append(path)
+            else:
+                others += 1
             if len(found) > MAX_FILES:
                 raise VolumeError(f"holds more than {MAX_FILES} DICOM files; name the folder of one series")
         if found and Path(parent) == root:
             break
-    return found
+    return found, others
 
 
 def _raise(error: OSError) -> None:
@@ -153,11 +165,12 @@ def _raise(error: OSError) -> None:
 
 def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
     """The headers of all CT slices in the folder, and what else lies there."""
-    files = _files(folder)
+    files, unmarked = _files(folder)
     if not files:
         raise VolumeError("holds no DICOM files; name the folder of a DICOM series or a NIfTI file")
     slices: list[_Header] = []
-    others: Counter[str] = Counter()
+    # A slice that lost its mark at an end of the series would not be missed otherwise.
+    others: Counter[str] = Counter({"file without DICOM's mark": unmarked} if unmarked else {})
     for path in files:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise VolumeError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes, which no slice is")
@@ -170,7 +183,7 @@ def _headers(folder: Path) -> tuple[list[_Header], Counter[str]]:
             if kind is None:
                 series = str(header.get("SeriesInstanceUID", "") or "")
                 description = str(header.get("SeriesDescription", "") or "no description")
-                slices.append(_Header(path, header, series, description))
+                slices.append(_Header(path, header, series, description, str(header.get("PatientID", "") or "")))
             else:
                 others[kind] += 1
         except _DAMAGED as error:
@@ -208,6 +221,10 @@ def _slice(header: _Header) -> Slice:
         spacing = [float(part) for part in tags.PixelSpacing]
         slope, intercept = float(tags.RescaleSlope), float(tags.RescaleIntercept)
         tilt = float(tags.get("GantryDetectorTilt") or 0.0)
+        stored, high = tags.get("BitsStored"), tags.get("HighBit")
+        # Decoders take the low bits, whatever this says.
+        if stored is not None and high is not None and int(high) != int(stored) - 1:
+            raise VolumeError(f"{path.name} keeps its {stored} bits at bit {high}, which is not read; export it again")
         shape = int(tags.Rows), int(tags.Columns)
         instance = str(tags.get("SOPInstanceUID", "") or "")
     except _DAMAGED as error:

@@ -89,6 +89,20 @@ def test_a_second_start_looks_again_at_what_was_set_aside_and_at_nothing_else(
         assert not waiting_studies(run)
 
 
+def test_features_that_the_cache_has_lost_are_made_again(
+    cluster: None, small: Any, volumes: list[Path], tmp_path: Path
+) -> None:
+    run, config = open_run(small, tmp_path, "run", volumes)
+    with run:
+        store = ingest_studies(run, config, small.first)
+        assert store is not None
+        keys = FeatureStore(store).keys()
+        shutil.rmtree(store)
+        assert ingest_studies(run, config, small.first) == store
+        assert FeatureStore(store).keys() == keys and len(keys) == 4
+        assert {one.feature_key for one in run.read("features", Ingested)} == keys
+
+
 def test_one_bad_study_in_ten_is_set_aside_and_counts_add_up(
     cluster: None, small: Any, volumes: list[Path], tmp_path: Path
 ) -> None:

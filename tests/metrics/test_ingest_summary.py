@@ -49,7 +49,10 @@ def test_counts_add_up_and_seconds_are_summed(tmp_path: Path) -> None:
         "seconds": {"wall": 12.0, "read": 2.5, "recipe": 2.5, "encode": 3.5},
         "volumes_a_minute": 20.0,
     }
+    # Text of files is no markup.
+    summary["quarantined"]["by_reason"] = {"holds 2 CT series: LUNG [/CHEST] [red]": 1}
     console = Console(width=100, record=True)
     console.print(ingest_table(summary))
     shown = console.export_text()
+    assert "LUNG [/CHEST] [red]" in shown
     assert "20.0 a minute" in shown and "1 rows and files of the tables, 2 volumes" in shown

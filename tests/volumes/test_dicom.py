@@ -115,7 +115,7 @@ def test_localizers_and_foreign_files_are_passed_over_and_copies_read_once(tmp_p
     volume = read_volume(folder)
     np.testing.assert_array_equal(volume.voxels, BODY)
     assert volume.remarks == (
-        "passed over 1 SR, 1 localizer, 1 CT object without an image plane",
+        "passed over 1 file without DICOM's mark, 1 SR, 1 localizer, 1 CT object without an image plane",
         "repeated slices left out: 1",
     )
 
@@ -410,4 +410,26 @@ def test_what_a_broken_copy_left_of_the_last_slice_is_told(tmp_path: Path, rest:
     else:
         last.symlink_to(tmp_path / "gone")
     with pytest.raises(VolumeError, match=r"4\.dcm is (an empty file|a link to nothing): copy the series again"):
+        read_volume(folder)
+
+
+def test_a_slice_that_lost_its_mark_is_remarked(tmp_path: Path) -> None:
+    last = write_series(tmp_path / "series") / "4.dcm"
+    last.write_bytes(last.read_bytes()[132:])
+    volume = read_volume(tmp_path / "series")
+    assert volume.voxels.shape[0] == len(BODY) - 1
+    assert volume.remarks == ("passed over 1 file without DICOM's mark",)
+
+
+def test_bits_that_are_not_the_low_ones_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match="keeps its 12 bits at bit 15"):
+        read_volume(write_series(tmp_path / "series", BitsStored=12))
+
+
+def test_slices_of_two_patients_are_no_series(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series", PatientID="one")
+    other = pydicom.dcmread(folder / "1.dcm")
+    other.PatientID = "two"
+    other.save_as(folder / "1.dcm")
+    with pytest.raises(VolumeError, match="slices of several patients"):
         read_volume(folder)
