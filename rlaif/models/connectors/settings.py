@@ -1,0 +1,129 @@
+"""The settings of the connectors: encoder features to visual tokens in the language model's width."""
+
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlaif.models.encoders.settings import EncoderSettings, Size
+
+
+class ConnectorPart(BaseModel):
+    """A part of a connector's settings: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MlpSettings(ConnectorPart):
+    """Two linear layers with a GELU between. With the encoder's pooling: average pooling and MLP (3D-CT-GPT++), or
+    M3D's spatial pooling projector.
+    """
+
+    kind: Literal["mlp"] = "mlp"
+
+    def tokens(self, encoder: EncoderSettings) -> int:
+        """Visual tokens of the whole scan."""
+        return encoder.tokens
+
+
+class PixelShuffleSettings(ConnectorPart):
+    """Pixel shuffle and MLP (Argus): neighbouring tokens become channels of one."""
+
+    kind: Literal["pixel_shuffle"] = "pixel_shuffle"
+    factor: int = Field(default=2, ge=2)
+    """Tokens along each axis that become one: 2 makes 8 tokens one, 8 times as wide."""
+
+    def tokens(self, encoder: EncoderSettings) -> int:
+        """Visual tokens of the whole scan; raises ValueError where the grid is no multiple of the factor."""
+        if any(side % self.factor for side in encoder.pooled_grid):
+            raise ValueError(f"a grid of {encoder.pooled_grid} tokens is no multiple of the factor {self.factor}")
+        return encoder.tokens // self.factor**3
+
+
+class PerceiverSettings(ConnectorPart):
+    """A Perceiver resampler and a linear layer (RadFM with 32 latents, Argus' ablation with 64)."""
+
+    kind: Literal["perceiver"] = "perceiver"
+    latents: int = Field(default=32, ge=1)
+    layers: int = Field(default=6, ge=1)
+    heads: int = Field(default=8, ge=1)
+    head_size: int = Field(default=64, ge=1)
+
+    def tokens(self, encoder: EncoderSettings) -> int:
+        """Visual tokens of the whole scan."""
+        return self.latents
+
+
+class Mu2Settings(ConnectorPart):
+    """The mu2 tokenizer, each part with a switch (mu2LLM, the ablation table)."""
+
+    kind: Literal["mu2"] = "mu2"
+    queries: int = Field(default=256, ge=1)
+    """Visual tokens; the paper says 1,024, its code 256."""
+    selected: int = Field(default=1024, ge=1)
+    """Soft tokens of the differentiable selection."""
+    scales: tuple[int, ...] = (1, 2, 4)
+    """Kernels of the multi-scale pooling."""
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=8, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    positions: int = Field(default=512, ge=1)
+    """Reach of the relative positional encoding."""
+    relative_positions: bool = True
+    """RPE."""
+    differentiable_selection: bool = True
+    """DTS; without it the tokens of the highest scores, hard."""
+    multi_scale_pooling: bool = True
+    """DMTP."""
+    text_condition: bool = True
+    """Whether the aggregation looks at the question."""
+    residual: bool = False
+    """Residual connections and layer norm in the attention over space and time: the paper's; the code has neither."""
+
+    def tokens(self, encoder: EncoderSettings) -> int:
+        """Visual tokens of the whole scan."""
+        return self.queries
+
+
+class MaskEncoderSettings(ConnectorPart):
+    """Reg2RG's mask encoder: a small vision transformer over a region's mask, averaged to one token."""
+
+    volume: Size = (64, 256, 256)
+    patch: Size = (16, 32, 32)
+    hidden: int = Field(default=255, ge=3, multiple_of=3)
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=8, ge=1)
+    head_size: int = Field(default=64, ge=1)
+    intermediate: int = Field(default=512, ge=1)
+
+    @property
+    def grid(self) -> Size:
+        """Patches along depth, height and width."""
+        return tuple(voxels // patch for voxels, patch in zip(self.volume, self.patch, strict=True))  # type: ignore[return-value]
+
+    @property
+    def tokens(self) -> int:
+        """Patches of one mask."""
+        return prod(self.grid)
+
+
+class RegionSettings(ConnectorPart):
+    """Reg2RG's region branch: texture by the perceiver from crops, geometry from masks, and the global scan."""
+
+    kind: Literal["regions"] = "regions"
+    perceiver: PerceiverSettings = PerceiverSettings()
+    mask: MaskEncoderSettings = MaskEncoderSettings()
+
+    def tokens(self, encoder: EncoderSettings) -> int:
+        """Visual tokens of the whole scan."""
+        return self.perceiver.latents
+
+    @property
+    def region_tokens(self) -> int:
+        """Visual tokens of one region: its texture and its geometry."""
+        return self.perceiver.latents + 1
+
+
+ConnectorSettings = Annotated[
+    MlpSettings | PixelShuffleSettings | PerceiverSettings | Mu2Settings | RegionSettings, Field(discriminator="kind")
+]
