@@ -3,7 +3,7 @@
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlaif.models.encoders.settings import EncoderSettings, Size
 
@@ -95,6 +95,14 @@ class MaskEncoderSettings(ConnectorPart):
     heads: int = Field(default=8, ge=1)
     head_size: int = Field(default=64, ge=1)
     intermediate: int = Field(default=512, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MaskEncoderSettings":
+        if min(*self.volume, *self.patch) < 1 or any(
+            voxels % patch for voxels, patch in zip(self.volume, self.patch, strict=True)
+        ):
+            raise ValueError(f"mask volume {self.volume} is no multiple of patch {self.patch}: change one of them")
+        return self
 
     @property
     def grid(self) -> Size:

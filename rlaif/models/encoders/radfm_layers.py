@@ -84,11 +84,11 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Layer norm and two linear layers with a GELU between, `[..., hidden]` to the same."""
 
-    def __init__(self, hidden: int, intermediate: int) -> None:
+    def __init__(self, hidden: int, intermediate: int, *, bias: bool = True) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
-        self.rise = nn.Linear(hidden, intermediate)
-        self.fall = nn.Linear(intermediate, hidden)
+        self.rise = nn.Linear(hidden, intermediate, bias=bias)
+        self.fall = nn.Linear(intermediate, hidden, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fall(functional.gelu(self.rise(self.norm(x))))
