@@ -10,7 +10,8 @@ class MaskEncoder(nn.Module):
     """A small vision transformer as RadFM's, with one channel and the mean over its tokens (Reg2RG,
     src/Model/my_embedding_layer.py): masks `[regions, depth, height, width]`, 0 to 1, to `[regions, settings.hidden]`.
 
-    Raises ValueError for masks of another size.
+    Each patch is normalised over its own voxels, so one wholly within the region looks like one wholly outside of it:
+    the patches that the region's surface crosses tell where it lies. Raises ValueError for masks of another size.
     """
 
     def __init__(self, settings: MaskEncoderSettings) -> None:

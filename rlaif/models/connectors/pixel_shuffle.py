@@ -11,7 +11,7 @@ from rlaif.models.encoders.settings import EncoderSettings
 
 class PixelShuffle(nn.Module):
     """Cubes of factor^3 neighbouring tokens become one token, factor^3 times as wide, then two linear layers with a
-    GELU between (Argus, section 2): `[studies, tokens, features]` to `[studies, tokens / factor^3, hidden]`.
+    GELU between (Argus, section 4.2): `[studies, tokens, features]` to `[studies, tokens / factor^3, hidden]`.
 
     Tokens stand frame by frame, then depth, height, width, before and after; a cube's tokens are joined in the same
     order. No cube spans two frames. Raises ValueError where the encoder's grid is no multiple of the factor.
