@@ -85,7 +85,7 @@ def test_the_mask_alone_makes_the_geometry() -> None:
         before, after, other = (
             made.regions(features, masks),
             made.regions(features, moved),
-            made.regions(features + 1, moved),
+            made.regions(-features, moved),
         )
     assert torch.equal(before[:, :-1], after[:, :-1]) and torch.equal(before[0], after[0])
     assert (before[1, -1] - after[1, -1]).abs().max() > 1e-2
