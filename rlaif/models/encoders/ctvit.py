@@ -1,4 +1,6 @@
-"""CTViT-V, the vision encoder of 3D-CT-GPT++: spatial attention in each slice, full attention across slices.
+"""CTViT-V, the vision encoder of 3D-CT-GPT++, and CTViT as CT-CLIP released it: attention in and across slices.
+
+CT-CLIP's form was read in transformer_maskgit/ctvit.py and attention.py, at both releases of its weights.
 
 Shape letters: B batch, T slices of patches, H and W rows and columns of patches, D hidden.
 """
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlaif.models.settings import CTViTSettings
+from rlaif.models.encoders.settings import CTViTSettings
 
 
 class ContinuousPositionBias(nn.Module):
@@ -46,7 +48,7 @@ class Attention(nn.Module):
         self.key_scale = nn.Parameter(torch.ones(head_size))
         self.to_out = nn.Linear(heads * head_size, hidden, bias=False)
 
-    def forward(self, x_BND: Tensor, bias_hNN: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, bias_hNN: Tensor | None) -> Tensor:
         batch, length, _ = x_BND.shape
 
         def split(projected: Tensor) -> Tensor:
@@ -81,14 +83,30 @@ class Block(nn.Module):
     def __init__(self, settings: CTViTSettings) -> None:
         super().__init__()
         hidden = settings.hidden
-        self.position = nn.Conv3d(hidden, hidden, kernel_size=3, padding=1, groups=hidden)
+        self.released = settings.released
+        padding = (0, 1, 1) if settings.released else (1, 1, 1)
+        self.position = nn.Conv3d(hidden, hidden, kernel_size=3, padding=padding, groups=hidden)
         self.attention = Attention(hidden, settings.heads, settings.head_size)
         self.feed_forward = FeedForward(hidden)
 
-    def forward(self, x_BTHWD: Tensor, bias_hNN: Tensor, *, across_slices: bool) -> Tensor:
+    def _positions(self, x_BTHWD: Tensor, *, across_slices: bool) -> Tensor:
+        """The convolved grid, of the input's shape."""
+        if not self.released:
+            return self.position(x_BTHWD.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
         batch, slices, height, width, hidden = x_BTHWD.shape
-        convolved = self.position(x_BTHWD.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-        x_BTHWD = x_BTHWD + convolved
+        if across_slices:
+            # CT-CLIP's tokens stand row by row, slices fastest, when it reads them as a grid of slices, rows, columns.
+            x_BTHWD = x_BTHWD.permute(0, 2, 3, 1, 4).reshape(x_BTHWD.shape)
+        # Causal: two places before, none after.
+        padded = functional.pad(x_BTHWD.permute(0, 4, 1, 2, 3), (0, 0, 0, 0, 2, 0))
+        convolved = self.position(padded).permute(0, 2, 3, 4, 1)
+        if across_slices:
+            return convolved.reshape(batch, height, width, slices, hidden).permute(0, 3, 1, 2, 4)
+        return convolved
+
+    def forward(self, x_BTHWD: Tensor, bias_hNN: Tensor | None, *, across_slices: bool) -> Tensor:
+        batch, slices, height, width, hidden = x_BTHWD.shape
+        x_BTHWD = x_BTHWD + self._positions(x_BTHWD, across_slices=across_slices)
         if across_slices:
             x = x_BTHWD.permute(0, 2, 3, 1, 4).reshape(-1, slices, hidden)
         else:
@@ -100,11 +118,37 @@ class Block(nn.Module):
         return x.view(batch, slices, height, width, hidden)
 
 
+class Codebook(nn.Module):
+    """Cosine vector quantisation, `[..., hidden]` to the entries of the codebook that point most nearly the same way.
+
+    Entries come out as they are stored: CT-CLIP's training averages them, so that their norms are not quite 1. The
+    codebook does not learn here; in training, gradients pass to the input as if nothing had been quantised.
+    """
+
+    entries: Tensor
+
+    def __init__(self, entries: int, hidden: int) -> None:
+        super().__init__()
+        # CT-CLIP's shape, of one codebook.
+        self.register_buffer("entries", functional.normalize(torch.randn(1, entries, hidden), dim=-1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        entries = self.entries[0]
+        # Half precision would choose among 8192 entries by rounding.
+        directions = functional.normalize(entries.float(), dim=-1)
+        tokens = functional.normalize(x.detach().float(), dim=-1).flatten(0, -2)
+        # In parts, as the cosines of a study of 13,824 tokens with 8192 entries take 450 MB.
+        nearest = torch.cat([(part @ directions.T).argmax(dim=-1) for part in tokens.split(2048)])
+        quantised = entries[nearest].view(x.shape)
+        return x + (quantised - x).detach() if self.training else quantised
+
+
 class CTViT(nn.Module):
     """CTViT-V (3D-CT-GPT++, Algorithm 1): volume `[B, 1, depth, height, width]` to features `[B, tokens, hidden]`.
 
     The slice transformer attends to all slices, with a relative position bias on its logits, and its
-    convolution runs over the true axes: CT-CLIP's original has neither.
+    convolution runs over the true axes: CT-CLIP's original (`released`) has neither. With a `codebook`, features are
+    quantised before they are pooled. Raises ValueError for a volume of another shape.
     """
 
     def __init__(self, settings: CTViTSettings) -> None:
@@ -115,11 +159,14 @@ class CTViT(nn.Module):
             nn.LayerNorm(voxels), nn.Linear(voxels, settings.hidden), nn.LayerNorm(settings.hidden)
         )
         self.spatial_bias = ContinuousPositionBias(settings.heads, 2, settings.hidden, zero=False)
-        self.slice_bias = ContinuousPositionBias(settings.heads, 1, settings.hidden, zero=True)
+        self.slice_bias = (
+            None if settings.released else ContinuousPositionBias(settings.heads, 1, settings.hidden, zero=True)
+        )
         self.spatial = nn.ModuleList(Block(settings) for _ in range(settings.spatial_depth))
         self.spatial_norm = nn.LayerNorm(settings.hidden)
         self.slices = nn.ModuleList(Block(settings) for _ in range(settings.slice_depth))
         self.slice_norm = nn.LayerNorm(settings.hidden)
+        self.codebook = Codebook(settings.codebook, settings.hidden) if settings.codebook else None
 
     def forward(self, volume: Tensor) -> Tensor:
         if tuple(volume.shape[1:]) != (1, *self.settings.volume):
@@ -135,9 +182,13 @@ class CTViT(nn.Module):
         for block in self.spatial:
             x = block(x, bias, across_slices=False)
         x = self.spatial_norm(x)
-        bias = self.slice_bias(depth)
+        bias = self.slice_bias(depth) if self.slice_bias is not None else None
         for block in self.slices:
             x = block(x, bias, across_slices=True)
         x = self.slice_norm(x)
-        pooled = functional.avg_pool3d(x.permute(0, 4, 1, 2, 3), self.settings.pool)
-        return pooled.flatten(2).transpose(1, 2)
+        if self.codebook is not None:
+            x = self.codebook(x)
+        # torch's average pooling knows no bfloat16 on a CPU.
+        pool = self.settings.pool
+        cells = x.reshape(-1, depth // pool, pool, height // pool, pool, width // pool, pool, x.shape[-1])
+        return cells.mean(dim=(2, 4, 6)).flatten(1, 3)

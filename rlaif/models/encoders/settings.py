@@ -70,7 +70,7 @@ class CTViTSettings(VisionSettings):
     frames: Literal[1] = 1
     released: bool = False
     """CT-CLIP's own form: position convolutions causal and on misplaced axes, no slice bias."""
-    codebook: int = 0
+    codebook: int = Field(default=0, ge=0)
     """Entries of the vector quantisation that CT-CLIP's features go through; 0: none (the paper names none)."""
 
 

@@ -5,8 +5,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from rlaif.models.ctvit import ContinuousPositionBias, CTViT
-from rlaif.models.settings import CTViTSettings
+from rlaif.models.encoders.ctvit import Codebook, ContinuousPositionBias, CTViT
+from rlaif.models.encoders.settings import CTViTSettings
 
 SETTINGS = CTViTSettings(
     volume=(12, 8, 16), patch=(2, 2, 4), hidden=16, spatial_depth=1, slice_depth=1, heads=2, head_size=8
@@ -20,6 +20,10 @@ def encoder(settings: CTViTSettings = SETTINGS, seed: int = 0) -> CTViT:
 
 def volume(seed: int = 0) -> Tensor:
     return torch.randn(1, 1, *SETTINGS.volume, generator=torch.Generator().manual_seed(seed))
+
+
+def released(**changes: object) -> CTViTSettings:
+    return CTViTSettings.model_validate(SETTINGS.model_dump() | {"released": True} | changes)
 
 
 def changed_slices(model: CTViT, first: Tensor, second: Tensor) -> list[bool]:
@@ -93,6 +97,48 @@ def test_a_position_bias_depends_on_relative_positions_alone() -> None:
     assert not torch.allclose(bias[:, 5, 0], bias[:, 0, 5])
 
 
+def test_the_released_form_differs_on_cubes_too() -> None:
+    settings = released(volume=(8, 8, 8), patch=(2, 2, 2))
+    ours = settings.model_copy(update={"released": False})
+    as_released, as_ours = encoder(settings), encoder(ours)
+    as_ours.load_state_dict(as_released.state_dict(), strict=False)
+    scan = torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert (as_released(scan) - as_ours(scan)).abs().max() > 1e-2
+
+
+def test_quantised_features_are_entries_as_they_are_stored_in_half_precision_too() -> None:
+    model = encoder(released(codebook=5, pool=1)).bfloat16()
+    with torch.inference_mode():
+        model.codebook.entries.mul_(torch.arange(1.0, 6.0)[:, None])
+        features = model(volume().bfloat16())[0]
+    entries = model.codebook.entries[0]
+    assert features.dtype == torch.bfloat16
+    assert all((entries == token).all(dim=-1).any() for token in features)
+    # The longest entry is not the nearest one of all.
+    assert len({tuple(token.tolist()) for token in features}) > 1
+
+
+def test_a_codebook_chooses_by_direction_and_lets_gradients_pass_in_training() -> None:
+    codebook = Codebook(3, 2)
+    codebook.entries.copy_(torch.tensor([[[9.0, 0.0], [0.0, 0.5], [-1.0, 0.0]]]))
+    tokens = torch.tensor([[[1.0, 2.0], [3.0, 1.0], [-0.1, 0.0]]], requires_grad=True)
+    expected = [[[0.0, 0.5], [9.0, 0.0], [-1.0, 0.0]]]
+    assert torch.equal(codebook.eval()(tokens), torch.tensor(expected))
+    quantised = codebook.train()(tokens)
+    assert torch.allclose(quantised, torch.tensor(expected))
+    (quantised * torch.tensor([1.0, 2.0])).sum().backward()
+    assert tokens.grad is not None and tokens.grad.tolist() == [[[1.0, 2.0]] * 3]
+
+
+def test_the_papers_encoder_has_its_size_and_the_released_one_runs_without_storage() -> None:
+    paper = CTViTSettings(volume=(240, 480, 480), patch=(15, 30, 30))
+    second = CTViTSettings(volume=(240, 480, 480), patch=(10, 20, 20), pool=1, released=True, codebook=8192)
+    with torch.device("meta"):
+        assert CTViT(paper)(torch.empty(1, 1, 240, 480, 480)).shape == (1, 512, 512)
+        assert CTViT(second).eval()(torch.empty(1, 1, 240, 480, 480)).shape == (1, 24**3, 512)
+
+
 def test_the_same_seed_gives_the_same_features() -> None:
     with torch.inference_mode():
         assert torch.equal(encoder(seed=1)(volume()), encoder(seed=1)(volume()))
@@ -109,3 +155,5 @@ def test_a_volume_of_another_recipe_is_refused() -> None:
 def test_a_geometry_that_leaves_voxels_over_is_refused() -> None:
     with pytest.raises(ValidationError, match="volume height 8 is no multiple of patch 3 x pool 2"):
         CTViTSettings(volume=(12, 8, 16), patch=(2, 3, 4))
+    with pytest.raises(ValidationError, match="codebook"):
+        released(codebook=-1)
