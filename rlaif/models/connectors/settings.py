@@ -68,20 +68,39 @@ class Mu2Settings(ConnectorPart):
     heads: int = Field(default=8, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     positions: int = Field(default=512, ge=1)
-    """Reach of the relative positional encoding."""
+    """Reach of the relative positional encoding: tokens of a frame, frames and queries, each at most so many."""
     relative_positions: bool = True
     """RPE."""
     differentiable_selection: bool = True
     """DTS; without it the tokens of the highest scores, hard."""
     multi_scale_pooling: bool = True
-    """DMTP."""
+    """Pooling at each of the scales; without it the selected tokens as they are."""
+    dynamic_pooling: bool = True
+    """DMTP: scales weighted by a learnt gate; without it all scales count the same, as in LinVT."""
     text_condition: bool = True
     """Whether the aggregation looks at the question."""
     residual: bool = False
-    """Residual connections and layer norm in the attention over space and time: the paper's; the code has neither."""
+    """Residual connections and layer norm in the attention over space and time; the published code has neither."""
+
+    @model_validator(mode="after")
+    def _scales_fit(self) -> "Mu2Settings":
+        if not self.scales or any(not 1 <= scale <= self.selected for scale in self.scales):
+            raise ValueError(f"scales {self.scales} must be one or more kernels from 1 to selected {self.selected}")
+        return self
 
     def tokens(self, encoder: EncoderSettings) -> int:
-        """Visual tokens of the whole scan."""
+        """Visual tokens of the whole scan; raises ValueError where the encoder gives more positions than the relative
+        encoding reaches, or fewer tokens than a hard selection takes.
+        """
+        lengths = {"tokens of a frame": prod(encoder.pooled_grid), "frames": encoder.frames, "queries": self.queries}
+        for what, length in lengths.items():
+            if self.relative_positions and length > self.positions:
+                raise ValueError(
+                    f"{length} {what} are more than the {self.positions} positions of the relative encoding: raise "
+                    "positions, or set relative_positions=false"
+                )
+        if not self.differentiable_selection and self.selected > encoder.tokens:
+            raise ValueError(f"a hard selection of {self.selected} tokens from {encoder.tokens}: lower selected")
         return self.queries
 
 
