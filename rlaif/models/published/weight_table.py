@@ -148,11 +148,16 @@ def _indexed_files(index: Path) -> dict[str, str]:
 
 
 def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict that a file holds as it is, or under the key where trainers put it."""
+    """The state dict that a file holds as it is, or under the key where trainers put it.
+
+    State dicts of several parts, each under its name, become one: `part.name`.
+    """
     if isinstance(loaded, Mapping):
         inner = [loaded[key] for key in _TRAINER_KEYS if isinstance(loaded.get(key), Mapping)]
         if len(inner) == 1:
             loaded = inner[0]
+    if isinstance(loaded, Mapping) and loaded and all(isinstance(part, Mapping) for part in loaded.values()):
+        loaded = {f"{part}.{name}": value for part, held in loaded.items() for name, value in held.items()}
     if not isinstance(loaded, Mapping) or not loaded:
         raise PublishedWeightsError(f"{path} holds no named tensors but {type(loaded).__name__}: export a state dict")
     if others := [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]:
