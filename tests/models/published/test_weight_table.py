@@ -121,11 +121,11 @@ def test_folders_are_read_by_their_index_or_their_one_file(tmp_path: Path, endin
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     class Harmful:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return (Path.touch, (tmp_path / "ran",))
 
     with (tmp_path / "harmful.bin").open("wb") as file:
-        pickle.dump({"weight": Harmful()}, file)
+        pickle.dump({"weight": Harmful()}, file, protocol=2)
     torch.save({"weight": Harmful()}, tmp_path / "harmful.pt")
     for name in ("harmful.bin", "harmful.pt"):
         with pytest.raises(PublishedWeightsError, match=f"{name} cannot be read"):
