@@ -57,8 +57,8 @@ class Attention(nn.Module):
 class SpatialTemporalLayer(nn.Module):
     """Attention among the tokens of a frame, then among the frames of each place; `[B, F, T, D]` to the same.
 
-    As published, neither is added to its input: fresh layers make all tokens of a study nearly one. With `residual` both
-    are, and a layer norm follows, as in the aggregation.
+    As published, neither is added to its input: fresh layers make all tokens of a study nearly one. With `residual`
+    both are, and a layer norm follows, as in the aggregation.
     """
 
     def __init__(self, settings: Mu2Settings, hidden: int) -> None:
