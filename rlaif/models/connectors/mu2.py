@@ -56,9 +56,7 @@ class Mu2Tokenizer(nn.Module):
                 f"the mu2 tokenizer takes features [studies, {self.tokens}, {self.features}], got "
                 f"{list(features.shape)}: use the features of the encoder that the policy names"
             )
-        if not self.text_condition:
-            question = question_mask = None
-        else:
+        if self.text_condition:
             self._check(question, question_mask, len(features))
         x_BFTD = self.projector(features).unflatten(1, (self.frames, -1))
         for layer in self.refiner:
