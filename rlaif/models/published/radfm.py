@@ -1,0 +1,38 @@
+"""RadFM's weights (chaoyi-wu): its vision transformer, `RadFM_vit3d.pth`, and its Perceiver, `RadFM_perceiver_fc.pth`."""
+
+from rlaif.models.published.weight_table import WeightTable
+
+ENCODER = WeightTable(
+    renames=(
+        (r"to_patch_embedding\.1\.(weight|bias)", r"patch_embedding.0.\1"),
+        (r"to_patch_embedding\.2\.(weight|bias)", r"patch_embedding.1.\1"),
+        (r"to_patch_embedding\.3\.(weight|bias)", r"patch_embedding.2.\1"),
+        (r"pos_embedding\.row_embed\.weight", "positions.rows.weight"),
+        (r"pos_embedding\.col_embed\.weight", "positions.columns.weight"),
+        (r"pos_embedding\.dep_embed\.weight", "positions.depths.weight"),
+        (r"transformer\.layers\.(\d+)\.0\.norm\.(weight|bias)", r"blocks.\1.attention.norm.\2"),
+        (r"transformer\.layers\.(\d+)\.0\.fn\.to_qkv\.weight", r"blocks.\1.attention.to_qkv.weight"),
+        (r"transformer\.layers\.(\d+)\.0\.fn\.to_out\.0\.(weight|bias)", r"blocks.\1.attention.to_out.\2"),
+        (r"transformer\.layers\.(\d+)\.1\.norm\.(weight|bias)", r"blocks.\1.feed_forward.norm.\2"),
+        (r"transformer\.layers\.(\d+)\.1\.fn\.net\.0\.(weight|bias)", r"blocks.\1.feed_forward.rise.\2"),
+        (r"transformer\.layers\.(\d+)\.1\.fn\.net\.3\.(weight|bias)", r"blocks.\1.feed_forward.fall.\2"),
+    )
+)
+"""For `RadFMViT`."""
+
+PERCEIVER = WeightTable(
+    renames=(
+        (r"perceiver\.latents", "latents"),
+        (
+            r"perceiver\.layers\.(\d+)\.0\.(norm_media|norm_latents|to_q|to_kv|to_out)\.(weight|bias)",
+            r"layers.\1.\2.\3",
+        ),
+        (r"perceiver\.layers\.(\d+)\.1\.0\.(weight|bias)", r"layers.\1.feed_forward.norm.\2"),
+        (r"perceiver\.layers\.(\d+)\.1\.1\.weight", r"layers.\1.feed_forward.rise.weight"),
+        (r"perceiver\.layers\.(\d+)\.1\.3\.weight", r"layers.\1.feed_forward.fall.weight"),
+        (r"perceiver\.norm\.(weight|bias)", r"norm.\1"),
+    ),
+    dropped=(r"fc\.(weight|bias)",),
+    new=(r"fc\.(weight|bias)",),
+)
+"""For `Perceiver`, from RadFM_perceiver_fc.pth. Its last layer leads to LLaMA-13B, so ours starts anew."""
