@@ -1,4 +1,4 @@
-"""RadFM's weights (chaoyi-wu): its vision transformer, `RadFM_vit3d.pth`, and its Perceiver, `RadFM_perceiver_fc.pth`."""
+"""RadFM (chaoyi-wu): its vision transformer, `RadFM_vit3d.pth`, and its Perceiver, `RadFM_perceiver_fc.pth`."""
 
 from rlaif.models.published.weight_table import WeightTable
 
