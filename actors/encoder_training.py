@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from rlaif.config import EncoderTraining
-from rlaif.models.ctvit import CTViT
-from rlaif.models.settings import CTViTSettings
+from rlaif.models.encoders.build import new_encoder
+from rlaif.models.encoders.settings import EncoderSettings
 from rlaif.objectives.finding_supervision import FindingHead, bit_targets, bit_vocabulary, finding_loss
 
 Step = dict[str, float]
@@ -19,7 +19,7 @@ Step = dict[str, float]
 def train_encoder(
     volumes: ray.data.DataIterator,
     reports: dict[str, str],
-    geometry: CTViTSettings,
+    geometry: EncoderSettings,
     settings: EncoderTraining,
     threads: int,
     seed: int,
@@ -30,7 +30,7 @@ def train_encoder(
     torch.manual_seed(seed)
     vocabulary = bit_vocabulary(list(reports.values()), least=max(2, len(reports) // 100))
     bits = dict(zip(reports, bit_targets(list(reports.values()), vocabulary), strict=True))
-    encoder = CTViT(geometry)
+    encoder = new_encoder(geometry)
     head = FindingHead(geometry.tokens, geometry.hidden, len(vocabulary))
     parameters = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01)

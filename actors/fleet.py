@@ -5,13 +5,16 @@ The engines are imported then, too: a job that goes on from what is done, or end
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.judge import JudgeActor
 from rlaif.config import Config
+
+if TYPE_CHECKING:
+    from rlaif.vision import Vision
 
 # A handle's methods are called through `.remote`, which its own types do not know.
 Actor: TypeAlias = Any
@@ -24,7 +27,7 @@ class ActorLost(RuntimeError):
 class LearnerGroup:
     """The learners as one: every call goes to all ranks, the answers come from rank 0."""
 
-    def __init__(self, config: Config, features: Path | None) -> None:
+    def __init__(self, config: Config, vision: "Vision | None") -> None:
         from actors.learner import LearnerActor
 
         settings = config.learner
@@ -34,7 +37,7 @@ class LearnerGroup:
         options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
         self.timeout_s = settings.timeout_s
         self.ranks: list[Actor] = [
-            LearnerActor.options(**options).remote(rank, settings, str(features) if features else None, config.run.seed)
+            LearnerActor.options(**options).remote(rank, settings, vision, config.run.seed)
             for rank in range(settings.ranks)
         ]
         host, port = answer(self.ranks[0].address.remote(), self.timeout_s, "learner 0")
@@ -64,8 +67,8 @@ class LearnerGroup:
 class Fleet:
     """Starts actors on demand and ends them together."""
 
-    def __init__(self, config: Config, features: Path | None) -> None:
-        self.config, self.features = config, features
+    def __init__(self, config: Config, vision: "Vision | None") -> None:
+        self.config, self.vision = config, vision
         self._learners: LearnerGroup | None = None
         self._judges: list[Actor] = []
         self._samplers: list[Actor] = []
@@ -75,7 +78,7 @@ class Fleet:
     def learners(self) -> LearnerGroup:
         """The learner group."""
         if self._learners is None:
-            self._learners = LearnerGroup(self.config, self.features)
+            self._learners = LearnerGroup(self.config, self.vision)
         return self._learners
 
     @property
@@ -106,9 +109,8 @@ class Fleet:
             "OMP_NUM_THREADS": str(settings.threads),
         }
         options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
-        features = str(self.features) if self.features else None
         self._samplers = [
-            SamplerActor.options(**options).remote(str(policy), version, features, settings, self.config.run.seed)
+            SamplerActor.options(**options).remote(str(policy), version, self.vision, settings, self.config.run.seed)
             for _ in range(settings.actors)
         ]
         for number, sampler in enumerate(self._samplers):

@@ -8,7 +8,6 @@ import json
 import logging
 import queue
 import threading
-import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,29 +15,19 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
-from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
+from actors.ingest_steps import TASK_STUDIES, Encode, ReadVolumes, batch_of, views, without_voxels
 from rlaif.config import IngestSettings
 from rlaif.features import FeatureStore
-from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
-from rlaif.storage import is_remote
 from rlaif.volumes.recipes import RECIPES
-from rlaif.volumes.regions import mask_files, mask_remarks
-from rlaif.volumes.resampling import apply
 from rlaif.volumes.source import VolumeSource
-from rlaif.volumes.volume import Orientation, VolumeError
+from rlaif.volumes.volume import Orientation
 
-Batch = dict[str, NDArray[Any]]
 Row = dict[str, Any]
 
 STAGE = "ingest"
-# Bytes of preprocessed voxels that one process hands on at once.
-BLOCK_BYTES = 128 * 2**20
-# Studies that one task reads, one after the other: what a dying process leaves to be read again.
-TASK_STUDIES = 16
 # How often a block is read again after its process died, and how many blocks may be given up for reading one by one.
 DEATHS, LOST_BLOCKS = 2, 8
 # How long a pipeline that is given up may take to hand over its last row.
@@ -56,100 +45,27 @@ class ReadersDied(RuntimeError):
     """More reading processes died than single studies explain."""
 
 
-class ReadVolumes:
-    """Reads volumes and applies the recipe: voxels `[studies, 1, depth, height, width]` float16, or a reason.
-
-    With `keep_voxels=False` the voxels are made and let go.
-    """
-
-    def __init__(self, recipe: str, orientation: Orientation, *, keep_voxels: bool) -> None:
-        self.recipe = RECIPES[recipe]
-        self.orientation = orientation
-        self.keep_voxels = keep_voxels
-
-    def __call__(self, batch: Batch) -> Iterator[Batch]:
-        torch.set_num_threads(1)
-        at_once = batch_of(self.recipe.size, TASK_STUDIES)
-        for start in range(0, len(batch["study_id"]), at_once):
-            rows = {name: column[start : start + at_once] for name, column in batch.items()}
-            yield rows | self._read([str(one) for one in rows["source"]], [json.loads(one) for one in rows["masks"]])
-
-    def _read(self, sources: list[str], masks: list[list[str]]) -> Batch:
-        voxels = np.zeros((len(sources) if self.keep_voxels else 0, 1, *self.recipe.size), np.float16)
-        reasons, remarks, seconds = [], [], []
-        for place, (text, files) in enumerate(zip(sources, masks, strict=True)):
-            started = read = time.monotonic()
-            reason, said = "", ""
-            try:
-                source = VolumeSource.from_json(text)
-                volume = source.read(self.orientation)
-                found = mask_remarks(Path(source.location), source.series, files) if files else ()
-                read, said = time.monotonic(), "\n".join([*volume.remarks, *found])
-                values = apply(self.recipe, volume)
-                if self.keep_voxels:
-                    voxels[place] = values
-            except (VolumeError, OSError) as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
-            reasons.append(reason)
-            remarks.append(said)
-            seconds.append((read - started, time.monotonic() - read))
-        answers: Batch = {
-            "reason": np.array(reasons, dtype=object),
-            "remarks": np.array(remarks, dtype=object),
-            "seconds": np.array(seconds),
-        }
-        return answers | ({"voxels": voxels} if self.keep_voxels else {})
-
-
-class Encode:
-    """Encodes volumes and writes their features as shards of the store; passes on everything but the voxels."""
-
-    def __init__(self, policy_folder: str, store: str, shard_bytes: int) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.encoder = load_encoder(Path(policy_folder)).to(self.device)
-        self.store = FeatureStore(Path(store))
-        self.shard_bytes = shard_bytes
-
-    @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Batch:
-        started = time.monotonic()
-        good = [row for row, reason in enumerate(batch["reason"]) if not reason]
-        if good:
-            features = self.encoder(torch.from_numpy(batch["voxels"][good]).to(self.device).float()).cpu()
-            keys = [str(batch["feature_key"][row]) for row in good]
-            self.store.write(dict(zip(keys, features, strict=True)), compact_at=self.shard_bytes)
-        count = len(batch["reason"])
-        encoding = np.full((count, 1), (time.monotonic() - started) / max(1, count))
-        seconds = np.concatenate([batch["seconds"], encoding], axis=1)
-        return {name: column for name, column in batch.items() if name != "voxels"} | {"seconds": seconds}
-
-
-def batch_of(size: tuple[int, int, int], most: int) -> int:
-    """Studies that are handed on at once: as many volumes of that size as a block holds, at least one."""
-    return max(1, min(most, BLOCK_BYTES // (2 * int(np.prod(size)))))
-
-
 def rows_of(studies: Iterable[Study], keys: dict[str, str]) -> list[Row]:
     """What the readers are told of each study; `keys` holds feature keys by study."""
     return [
         {
             "study_id": one.study_id,
             "source": VolumeSource.of(one).to_json(),
-            "masks": json.dumps(_checked_masks(one)),
+            "masks": json.dumps(one.regions or {}),
             "feature_key": keys.get(one.study_id, ""),
         }
         for one in studies
     ]
 
 
-def _checked_masks(study: Study) -> list[str]:
-    """The masks whose headers are looked at; remote ones would have to be fetched whole for it."""
-    files = mask_files(study)
-    return [] if any(is_remote(one) for one in [str(study.volume), *files]) else files
-
-
 def read_studies(
-    rows: list[Row], recipe: str, orientation: Orientation, settings: IngestSettings, *, keep_voxels: bool = True
+    rows: list[Row],
+    recipe: str,
+    orientation: Orientation,
+    settings: IngestSettings,
+    *,
+    regions: bool = False,
+    keep_voxels: bool = True,
 ) -> ray.data.Dataset:
     """A data set of preprocessed volumes with what is said of each, in the order of the rows."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -158,7 +74,7 @@ def read_studies(
     # A few blocks for each reader where there are few studies, so that none waits for another's last ones.
     a_task = max(1, min(TASK_STUDIES, -(-len(rows) // (4 * readers))))
     return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // a_task)).map_batches(
-        ReadVolumes(recipe, orientation, keep_voxels=keep_voxels).__call__,
+        ReadVolumes(recipe, orientation, regions=regions, keep_voxels=keep_voxels).__call__,
         batch_size=a_task,
         num_cpus=settings.cpus,
         ray_remote_args_fn=lambda: {"max_retries": DEATHS},
@@ -172,24 +88,27 @@ def ingest(
     orientation: Orientation,
     settings: IngestSettings,
     encoder: tuple[Path, Path] | None,
+    *,
+    regions: bool = False,
 ) -> Iterator[Ingested | Quarantined]:
     """Yields, for every study in any order, that its features are in the store, or the reason why they are not.
 
-    `keys` holds the feature key of each study, `encoder` the policy's folder and the feature store's; without them
-    the volumes are read and put through the recipe, and no more. Raises StorageUnavailable and IngestStalled.
+    `keys` holds the feature key of each study, `encoder` the policy's folder and the feature store's; without an
+    encoder the volumes are read and put through the recipe, and no more. `regions` also reads the studies' region
+    masks. Raises StorageUnavailable and IngestStalled.
     """
     rows = rows_of(studies, keys)
     left = {str(row["study_id"]): (row, study) for row, study in zip(rows, studies, strict=True)}
     if not rows:
         return
-    pipeline = read_studies(rows, recipe, orientation, settings, keep_voxels=encoder is not None)
+    pipeline = read_studies(rows, recipe, orientation, settings, regions=regions, keep_voxels=encoder is not None)
     # Only here, where what is missing at the end is read again.
     pipeline.context.max_errored_blocks = LOST_BLOCKS
     if encoder is not None:
         pipeline = pipeline.map_batches(
             Encode,
             fn_constructor_args=_encoder_arguments(encoder, settings),
-            batch_size=batch_of(RECIPES[recipe].size, settings.batch),
+            batch_size=batch_of(RECIPES[recipe].size, views(regions), settings.batch),
             num_cpus=settings.cpus,
             num_gpus=settings.gpus or None,
             compute=ray.data.ActorPoolStrategy(size=settings.encoders),
@@ -207,7 +126,7 @@ def ingest(
         ) from error
     # What is missing was in blocks whose processes died again and again: each study on its own now.
     for row, study in left.values():
-        yield _alone(row, study, recipe, orientation, settings, encoder)
+        yield _alone(row, study, recipe, orientation, settings, encoder, regions)
     if encoder is not None:
         # A shard of features passes through memory: not the controller's.
         ray.get(_compact.remote(str(encoder[1]), settings.shard_mib * 2**20), timeout=settings.timeout_s)
@@ -227,16 +146,19 @@ def _answer(row: Row, study: Study) -> Ingested | Quarantined:
         return Quarantined(study.study_id, str(study.volume), STAGE, row["reason"])
     read_s, recipe_s, *encode_s = (float(part) for part in row["seconds"])
     remarks = tuple(row["remarks"].split("\n")) if row["remarks"] else ()
-    return Ingested(study.study_id, row["feature_key"] or None, remarks, read_s, recipe_s, sum(encode_s))
+    regions = tuple(json.loads(row["regions"])) or None
+    return Ingested(study.study_id, row["feature_key"] or None, remarks, read_s, recipe_s, sum(encode_s), regions)
 
 
 @ray.remote(max_retries=0)
-def _ingest_one(row: Row, recipe: str, orientation: Orientation, encoder: tuple[str, str, int] | None) -> Row:
+def _ingest_one(
+    row: Row, recipe: str, orientation: Orientation, encoder: tuple[str, str, int] | None, regions: bool
+) -> Row:
     columns = {name: np.array([value], dtype=object) for name, value in row.items()}
-    (batch,) = ReadVolumes(recipe, orientation, keep_voxels=encoder is not None)(columns)
+    (batch,) = ReadVolumes(recipe, orientation, regions=regions, keep_voxels=encoder is not None)(columns)
     if encoder is not None:
         batch = Encode(*encoder)(batch)
-    return {name: column[0] for name, column in batch.items() if name != "voxels"}
+    return {name: column[0] for name, column in without_voxels(batch).items()}
 
 
 def _alone(
@@ -246,12 +168,13 @@ def _alone(
     orientation: Orientation,
     settings: IngestSettings,
     encoder: tuple[Path, Path] | None,
+    regions: bool,
 ) -> Ingested | Quarantined:
     """The answer for one study, read by a process of its own."""
     arguments = None if encoder is None else _encoder_arguments(encoder, settings)
     reading = _ingest_one.options(num_cpus=settings.cpus, num_gpus=settings.gpus or None)
     try:
-        answer = ray.get(reading.remote(row, recipe, orientation, arguments), timeout=settings.timeout_s)
+        answer = ray.get(reading.remote(row, recipe, orientation, arguments, regions), timeout=settings.timeout_s)
     except RayTaskError:
         raise
     except GetTimeoutError as error:

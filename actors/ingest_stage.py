@@ -1,53 +1,70 @@
 """The stage of a run in which its studies are ingested: what is left, how large it will be, and every answer kept."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.preparation import check_bad, key_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of, private_folder
 from rlaif.ledger import RunFolder
-from rlaif.models.settings import CTViTSettings, read_settings
-from rlaif.plan import vision
+from rlaif.models.settings import PolicySettings, read_settings
+from rlaif.plan import settings_of
 from rlaif.plan_counts import counts_of
 from rlaif.plan_needs import amount
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study
-from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.recipes import RECIPES, Recipe
 from rlaif.volumes.source import VolumeSource
+from rlaif.volumes.volume import Orientation
+
+if TYPE_CHECKING:
+    from rlaif.vision import Vision
 
 # Questions to the storage at once when feature keys are made, and the room that compacting takes for a moment.
 KEY_THREADS, COMPACTION_ROOM = 16, 1.1
 
 
-def ingest_studies(run: RunFolder, config: Config, start: Path) -> Path | None:
-    """Encodes every study once; gives the feature store's folder, or None for a text-only policy.
+def ingest_studies(run: RunFolder, config: Config, start: Path) -> "Vision | None":
+    """Encodes every study once; gives where its features are, or None for a text-only policy.
 
-    Raises ConfigurationError where the disk has no room for the features.
+    Where the encoder trains, every study is read once and none is encoded. Raises ConfigurationError where the disk
+    has no room for the features.
     """
+    from rlaif.features import FeatureStore
+    from rlaif.vision import StoredFeatures, StudyVoxels
+
     settings = read_settings(start)
     if settings.recipe is None or settings.encoder is None:
         return None
+    recipe, orientation, regions = RECIPES[settings.recipe], config.recipe.orientation, settings.reads == "regions"
+    if config.trains_encoder:
+        print("the encoder trains, so the feature store is bypassed: learners and samplers read the CTs", flush=True)
+        if not run.done("ingest"):
+            left = waiting_studies(run)
+            keys, absent = feature_keys(left, recipe, orientation, "voxels", regions=regions)
+            ingest_all(run, config, [one for one in left if one.study_id in keys], keys, absent, settings, None)
+        return StudyVoxels(run.path, settings.recipe, orientation, regions)
     checksum = checksum_of(start / "encoder.safetensors")
-    recipe, orientation = RECIPES[settings.recipe], config.recipe.orientation
-    store = private_folder(config.cache.root / "features") / key_of(recipe.checksum, orientation, checksum)
-    from rlaif.features import FeatureStore
-
-    held = FeatureStore(store).keys()
+    folder = private_folder(config.cache.root / "features") / key_of(recipe.checksum, orientation, checksum)
+    store = FeatureStore(folder)
+    held = store.keys()
     ingested = run.read("features", Ingested)
     if run.done("ingest") and all(one.feature_key in held for one in ingested):
-        return store
+        return StoredFeatures(folder)
     # What the cache has lost since is made again.
     run.replace("features", Ingested, [one for one in ingested if one.feature_key in held])
     studies = waiting_studies(run)
-    keys, absent = feature_keys(studies, lambda source: source.feature_key(recipe, orientation, checksum))
-    present = [Ingested(study_id, key) for study_id, key in keys.items() if key in held]
+    keys, absent = feature_keys(studies, recipe, orientation, checksum, regions=regions)
+    present = [
+        Ingested(study_id, key, regions=store.regions(key) or None) for study_id, key in keys.items() if key in held
+    ]
     left = [one for one in studies if one.study_id in keys and keys[one.study_id] not in held]
-    tell_size(len(left), len(present), settings.encoder, store)
-    ingest_all(run, config, left, keys, [*present, *absent], settings.recipe, (start, store))
-    return store
+    tell_size(len(left), len(present), settings, folder)
+    ingest_all(run, config, left, keys, [*present, *absent], settings, (start, folder))
+    return StoredFeatures(folder)
 
 
 def check_studies(run: RunFolder, config: Config) -> None:
@@ -63,13 +80,14 @@ def tell_needs(config: Config) -> None:
     """Prints what an ingest would read and write (run.dry=true); reads the data set's tables, starts nothing."""
     from rlaif.features import feature_bytes
 
-    own, encoder = vision(config)
+    policy = settings_of(config)
     counts = counts_of(config, image=True)
     splits = ", ".join(f"{split} {number:,}" for split, number in counts.studies.items())
     print(f"studies: {splits}; {counts.quarantined:,} rows and files of the tables in quarantine")
-    print(f"volumes: {counts.imaged:,}, recipe {config.recipe.name or own}, orientation {config.recipe.orientation}")
-    if config.ingest.encode and encoder is not None:
-        needed = feature_bytes(counts.imaged, encoder.tokens, encoder.hidden)
+    recipe, orientation = config.recipe.name or policy.recipe, config.recipe.orientation
+    print(f"volumes: {counts.imaged:,}, recipe {recipe}, orientation {orientation}")
+    if config.ingest.encode and policy.encoder is not None:
+        needed = feature_bytes(counts.imaged, policy)
         print(f"features: at most {amount(needed)} below {config.cache.root / 'features'}, less what is there already")
 
 
@@ -80,13 +98,17 @@ def waiting_studies(run: RunFolder) -> list[Study]:
 
 
 def feature_keys(
-    studies: list[Study], key_of_source: Callable[[VolumeSource], str]
+    studies: list[Study], recipe: Recipe, orientation: Orientation, encoder: str, *, regions: bool
 ) -> tuple[dict[str, str], list[Quarantined]]:
-    """The feature key of each study, and those whose CT is not there; the storage is asked by several at once."""
+    """The feature key of each study, and those whose CT or masks are not there.
+
+    `encoder` is its checksum, `regions` says whether masks are read too. The storage is asked by several at once.
+    """
 
     def key(study: Study) -> str | Quarantined:
+        masks = study.regions or {} if regions else None
         try:
-            return key_of_source(VolumeSource.of(study))
+            return VolumeSource.of(study).feature_key(recipe, orientation, encoder, masks)
         except OSError as error:
             return Quarantined(study.study_id, str(study.volume), "ingest", f"cannot be read: {error}")
 
@@ -96,13 +118,16 @@ def feature_keys(
     return keys, [one for _, one in found if isinstance(one, Quarantined)]
 
 
-def tell_size(left: int, present: int, encoder: CTViTSettings, store: Path) -> None:
+def tell_size(left: int, present: int, policy: PolicySettings, store: Path) -> None:
     """Says how large the features will be before any is made; ConfigurationError where the disk is too small."""
     from rlaif.features import feature_bytes
 
-    needed, free = feature_bytes(left, encoder.tokens, encoder.hidden), shutil.disk_usage(store.parent).free
+    needed, free = feature_bytes(left, policy), shutil.disk_usage(store.parent).free
+    each = f"{policy.views} views x " if policy.views > 1 else ""
+    encoder = policy.encoder
+    assert encoder is not None
     print(
-        f"features: {left:,} studies x {encoder.tokens:,} tokens x {encoder.hidden:,} values in float16 = "
+        f"features: {left:,} studies x {each}{encoder.tokens:,} tokens x {encoder.hidden:,} values in float16 = "
         f"{amount(needed)}; {present:,} are there already, {amount(free)} free",
         flush=True,
     )
@@ -120,12 +145,17 @@ def ingest_all(
     left: list[Study],
     keys: dict[str, str],
     known: Sequence[Ingested | Quarantined],
-    recipe: str,
+    policy: PolicySettings | str,
     encoder: tuple[Path, Path] | None,
 ) -> None:
-    """Ingests what is left and writes every answer to the run as it comes, so that a kill loses seconds of work."""
+    """Ingests what is left, for a policy or for a recipe alone.
+
+    Every answer is written to the run as it comes, so that a kill loses seconds of work.
+    """
     from actors.ingest import ingest
 
+    recipe = policy if isinstance(policy, str) else str(policy.recipe)
+    regions = not isinstance(policy, str) and policy.reads == "regions"
     total = sum(1 for one in run.iterate("studies", Study) if one.volume is not None)
     progress = Progress("ingest", total)
     progress.skip(total - len(left))
@@ -134,7 +164,7 @@ def ingest_all(
     unread = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
     run.replace("quarantine", Quarantined, [*unread, *bad])
     with run.writer("features", Ingested) as features, run.writer("quarantine", Quarantined) as quarantine:
-        for one in ingest(left, keys, recipe, config.recipe.orientation, config.ingest, encoder):
+        for one in ingest(left, keys, recipe, config.recipe.orientation, config.ingest, encoder, regions=regions):
             if isinstance(one, Ingested):
                 features.add(one)
             else:

@@ -19,15 +19,18 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from actors.weights import Weights, checksum_of
-from rlaif.config import LearnerSettings
-from rlaif.features import FeatureStore
-from rlaif.models.policy import Policy, Tokens
+from rlaif.config import LearnerSettings, TrainingSettings
+from rlaif.models.policy import CONNECTOR_FILE, ENCODER_FILE, Policy
+from rlaif.models.prompt import Tokens
+from rlaif.models.settings import PolicyError
+from rlaif.models.visual_input import VisualInput
 from rlaif.objectives.batches import plan_steps
 from rlaif.objectives.dpo import dpo_loss
 from rlaif.objectives.sft import sft_loss
 from rlaif.preferences.examples import Answer, examples_of
 from rlaif.records import Candidate, Case
 from rlaif.tables import Table
+from rlaif.vision import Vision
 
 Step = dict[str, float]
 
@@ -35,10 +38,11 @@ Step = dict[str, float]
 class Learner:
     """One rank of the learner group."""
 
-    def __init__(self, rank: int, settings: LearnerSettings, features_folder: str | None, seed: int) -> None:
+    def __init__(self, rank: int, settings: LearnerSettings, vision: Vision | None, seed: int) -> None:
         torch.set_num_threads(settings.threads)
         self.rank, self.settings, self.seed = rank, settings, seed
-        self.store = FeatureStore(Path(features_folder)) if features_folder else None
+        self.with_encoder = vision is not None and vision.with_encoder
+        self.vision = vision.open() if vision is not None else None
         self.device = torch.device("cuda" if settings.gpus > 0 else "cpu")
 
     def address(self) -> tuple[str, int]:
@@ -60,21 +64,29 @@ class Learner:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("nccl" if self.device.type == "cuda" else "gloo", verbose=False)
 
-    def train_sft(self, folder: str, cases: list[Case], target: str) -> Iterator[Step]:
-        """Trains the policy of a folder on the cases' targets and writes it to `target`; yields every step."""
-        policy = self._load(Path(folder), adapters=None)
-        sft = self.settings.sft
-        prompts = [policy.prompt_ids(case.prompt) for case in cases]
-        answers = [policy.answer_ids(case.target or "") for case in cases]
+    def train_sft(
+        self, folder: str, cases: list[Case], target: str, training: TrainingSettings, adapted: bool = True
+    ) -> Iterator[Step]:
+        """Trains the policy of a folder on the cases' answers and writes it to `target`; yields every step.
+
+        `adapted` puts the configured adapters on; they are merged at the end.
+        """
+        policy = self._load(Path(folder), adapters=None, adapted=adapted)
+        policy.train_only(training.train)
+        prompts = [policy.prompt(case.prompt) for case in cases]
+        answers = [policy.answer(case.answer or "") for case in cases]
+        lengths = [len(prompt.ids) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        fitting = _fitting(lengths, policy.positions)
 
         def loss_of(model: Any, items: tuple[int, ...], weights: Tensor) -> tuple[Tensor, Step]:
-            tokens = policy.collate([prompts[i] for i in items], [answers[i] for i in items])
-            features = self._features([cases[i].feature_key for i in items])
-            losses = sft_loss(model(self._here(tokens), features), tokens.answer.to(self.device))
+            places = [fitting[item] for item in items]
+            tokens = policy.collate([prompts[i] for i in places], [answers[i] for i in places])
+            features = self._features([cases[i].feature_key for i in places])
+            losses = sft_loss(model(tokens.to(self.device), features), tokens.answer.to(self.device))
             return (losses * weights).sum(), {"loss": float((losses.detach() * weights).sum())}
 
-        lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        yield from self._train(policy, lengths, loss_of, sft.batch, sft.epochs, sft.lr, sft.warmup, self.seed)
+        for step in self._train(policy, [lengths[i] for i in fitting], loss_of, training, training.lr, self.seed):
+            yield step | {"left_out": float(len(cases) - len(fitting))}
         self._save(policy, Path(folder), Path(target))
         # They are merged into the base: a round that copies the base must not put them onto it once more.
         if self.rank == 0:
@@ -82,13 +94,13 @@ class Learner:
 
     def logprob_gap(self, folder: str, run: str, round_: int) -> dict[str, float]:
         """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates."""
-        policy = Policy.load(Path(folder), dtype=self._dtype).to(self.device)
+        policy = self._frozen(Path(folder))
         gaps = []
         rows = Table(Path(run) / f"round-{round_:03d}" / "candidates", Candidate).iterate()
         for one in islice((row for row in rows if row.token_ids), self.settings.gap_candidates):
-            tokens = policy.collate([policy.prompt_ids(one.prompt)], [list(one.token_ids)])
+            tokens = policy.collate([policy.prompt(one.prompt)], [list(one.token_ids)]).to(self.device)
             with torch.inference_mode():
-                ours = policy(self._here(tokens), self._features([one.feature_key]))[tokens.answer.to(self.device)]
+                ours = policy(tokens, self._features([one.feature_key]))[tokens.answer]
             gaps.append((ours.cpu() - torch.tensor(one.logprobs)).abs())
         every = torch.cat(gaps)
         return {"mean": float(every.mean()), "max": float(every.max()), "tokens": float(len(every))}
@@ -96,20 +108,23 @@ class Learner:
     def train_dpo(self, folder: str, reference_folder: str, run: str, round_: int, target: str) -> Iterator[Step]:
         """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step."""
         dpo = self.settings.dpo
-        examples = examples_of(Path(run), round_)
+        pairs = examples_of(Path(run), round_)
         policy = self._load(Path(folder), adapters=Path(folder) / "adapters.safetensors", base=Path(reference_folder))
-        if policy.connector is not None:
-            policy.connector.requires_grad_(self.settings.train_connector)
-        reference = Policy.load(Path(reference_folder), dtype=self._dtype).to(self.device).requires_grad_(False)
-        prompts = [policy.prompt_ids(example.prompt) for example in examples]
-        answers = [(self._answer(policy, e.chosen), self._answer(policy, e.rejected)) for e in examples]
+        policy.train_only(dpo.train)
+        reference = self._frozen(Path(reference_folder))
+        whole = [policy.prompt(pair.prompt) for pair in pairs]
+        both_answers = [(self._answer(policy, pair.chosen), self._answer(policy, pair.rejected)) for pair in pairs]
+        sizes = [len(p.ids) + max(map(len, a)) for p, a in zip(whole, both_answers, strict=True)]
+        fitting = _fitting(sizes, policy.positions)
+        examples, prompts = [pairs[i] for i in fitting], [whole[i] for i in fitting]
+        answers, lengths = [both_answers[i] for i in fitting], [sizes[i] for i in fitting]
         scored: dict[int, tuple[float, float]] = {}
 
-        def batch_of(items: tuple[int, ...]) -> tuple[Tokens, Tensor | None]:
+        def batch_of(items: tuple[int, ...]) -> tuple[Tokens, list[VisualInput] | None]:
             twice = [*items, *items]
             both = [answers[i][0] for i in items] + [answers[i][1] for i in items]
-            tokens = policy.collate([prompts[i] for i in twice], both)
-            return self._here(tokens), self._features([examples[i].feature_key for i in twice])
+            tokens = policy.collate([prompts[i] for i in twice], both).to(self.device)
+            return tokens, self._features([examples[i].feature_key for i in twice])
 
         def loss_of(model: Any, items: tuple[int, ...], weights: Tensor) -> tuple[Tensor, Step]:
             tokens, features = batch_of(items)
@@ -129,71 +144,77 @@ class Learner:
             }
             return (result.loss * weights).sum(), {k: float((v * weights).sum()) for k, v in step.items()}
 
-        lengths = [len(p) + max(map(len, a)) for p, a in zip(prompts, answers, strict=True)]
-        lr = dpo.lr * dpo.round_decay**round_
-        seed = self.seed + 1000 * (round_ + 1)
-        yield from self._train(policy, lengths, loss_of, dpo.batch, dpo.epochs, lr, dpo.warmup, seed)
+        lr, seed = dpo.lr * dpo.round_decay**round_, self.seed + 1000 * (round_ + 1)
+        for step in self._train(policy, lengths, loss_of, dpo, lr, seed):
+            yield step | {"left_out": float(len(pairs) - len(examples))}
         self._save(policy, Path(folder), Path(target))
 
     def weights(self, folder: str, version: int) -> Weights:
         """The weights of a policy folder for the samplers."""
-        tensors = Policy.load(Path(folder), dtype=self._dtype).weights()
+        tensors = self._frozen(Path(folder)).weights()
         return Weights(version, checksum_of(tensors), tensors)
 
     @property
     def _dtype(self) -> torch.dtype:
         return getattr(torch, self.settings.dtype)
 
-    def _load(self, folder: Path, *, adapters: Path | None, base: Path | None = None) -> Policy:
+    def _frozen(self, folder: Path) -> Policy:
+        policy = Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder)
+        return policy.to(self.device).requires_grad_(False)
+
+    def _load(self, folder: Path, *, adapters: Path | None, base: Path | None = None, adapted: bool = True) -> Policy:
         torch.manual_seed(self.seed)
         lora = self.settings.lora
-        if lora is None:
-            return Policy.load(folder, dtype=self._dtype).to(self.device)
+        if lora is None or not adapted:
+            return Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder).to(self.device)
         # Adapters go on from where the last round left them, on the base that they were made for.
-        policy = Policy.load(base or folder, dtype=self._dtype)
+        policy = Policy.from_pretrained(base or folder, dtype=self._dtype, with_encoder=self.with_encoder)
+        if base is not None:
+            # What trains without adapters goes on from the last round too.
+            for part, file in ((policy.connector, CONNECTOR_FILE), (policy.encoder, ENCODER_FILE)):
+                if part is not None and not (part is policy.connector and "connector" in lora.parts):
+                    part.load_state_dict(load_file(folder / file))
         policy.add_adapters(lora)
         if adapters is not None and adapters.is_file() and folder != base:
-            policy.language_model.load_state_dict(load_file(adapters), strict=False)
-        if base is not None and policy.connector is not None:
-            policy.connector.load_state_dict(load_file(folder / "connector.safetensors"))
+            policy.load_state_dict(load_file(adapters), strict=False)
         return policy.to(self.device)
 
     def _answer(self, policy: Policy, answer: Answer) -> list[int]:
-        return list(answer.token_ids) or policy.answer_ids(answer.text)
+        return list(answer.token_ids) or policy.answer(answer.text)
 
-    def _features(self, keys: list[str | None]) -> Tensor | None:
-        if self.store is None:
+    def _features(self, keys: list[str | None]) -> list[VisualInput] | None:
+        """What the policy sees of each key; the same key is read once."""
+        if self.vision is None:
             return None
-        return self.store.batch([key or "" for key in keys]).to(self.device)
-
-    def _here(self, tokens: Tokens) -> Tokens:
-        return Tokens(tokens.ids.to(self.device), tokens.mask.to(self.device), tokens.answer.to(self.device))
+        if None in keys:
+            raise PolicyError("a case has no features, and the policy needs an image: ingest it first")
+        read = {key: self.vision.get(str(key)).to(self.device) for key in dict.fromkeys(keys)}
+        return [read[key] for key in keys]
 
     def _train(
         self,
         policy: Policy,
         lengths: list[int],
         loss_of: Callable[[Any, tuple[int, ...], Tensor], tuple[Tensor, Step]],
-        batch: int,
-        epochs: int,
+        training: TrainingSettings,
         lr: float,
-        warmup: float,
         seed: int,
     ) -> Iterator[Step]:
         """Runs the plan of steps through a DeepSpeed engine; yields the step's metrics averaged over ranks."""
         plan = plan_steps(
             lengths,
-            batch=batch,
-            epochs=epochs,
+            batch=training.batch,
+            epochs=training.epochs,
             ranks=self.settings.ranks,
             micro_batch=self.settings.micro_batch,
             seed=seed,
         )
         trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=0.0)
-        schedule = get_scheduler(
-            "linear", optimizer, num_warmup_steps=int(warmup * len(plan)), num_training_steps=len(plan)
-        )
+        if not trainable:
+            raise PolicyError(f"nothing of the policy trains: train={list(training.train)} names none of its parts")
+        optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=self.settings.weight_decay)
+        warmup = int(training.warmup * len(plan))
+        schedule = get_scheduler(training.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=len(plan))
         engine, *_ = deepspeed.initialize(
             model=policy, optimizer=optimizer, lr_scheduler=schedule, config=self._deepspeed()
         )
@@ -235,13 +256,21 @@ class Learner:
 
     def _save(self, policy: Policy, source: Path, target: Path) -> None:
         """Writes the trained policy, from rank 0; the others wait until it is whole."""
-        encoder = source / "encoder.safetensors"
+        encoder = source / ENCODER_FILE
         with deepspeed.zero.GatheredParameters(
             list(policy.parameters()), modifier_rank=None, enabled=self.settings.zero_stage == 3
         ):
             if self.rank == 0:
-                policy.save(target, encoder if encoder.is_file() else None)
+                policy.save_pretrained(target, encoder if encoder.is_file() else None)
         torch.distributed.barrier()
+
+
+def _fitting(lengths: list[int], positions: int) -> list[int]:
+    """The items that the language model has room for; raises PolicyError where it has room for none."""
+    fitting = [item for item, length in enumerate(lengths) if length <= positions]
+    if not fitting:
+        raise PolicyError(f"every prompt with its report is longer than the language model's {positions} positions")
+    return fitting
 
 
 LearnerActor = ray.remote(Learner)

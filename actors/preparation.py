@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.fleet import Fleet
 from rlaif.cases import cases_of
-from rlaif.config import Config, ConfigurationError
+from rlaif.config import Config, ConfigurationError, TrainingSettings
 from rlaif.datasets import phantom, registry
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.datasets.study_table import StudyTable
@@ -21,7 +21,7 @@ from rlaif.files import private_folder, replacing_folder
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import read_settings
 from rlaif.progress import Progress
-from rlaif.records import Quarantined, Study
+from rlaif.records import Case, Quarantined, Study
 from rlaif.reports.prompts import target_text
 
 
@@ -108,31 +108,50 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
     if run.done("base"):
         return run.path / "base"
     started = time.monotonic()
-    learner, text_only = config.learner, read_settings(start).recipe is None
-    cases = [one for one in cases_of(run.path, "sft", config.run.target, from_findings=text_only) if one.target]
+    learner = config.learner
+    cases = [one for one in cases_of(run.path, "sft", config.run.target, read_settings(start).reads) if one.answer]
     key = key_of(
         "base",
         start.name,
-        learner.sft,
+        [training.model_dump(mode="json") for training in (learner.pretrain, learner.sft) if training is not None],
         learner.lora,
+        learner.weight_decay,
         learner.ranks,
         learner.micro_batch,
         learner.dtype,
         learner.max_grad_norm,
         config.run.seed,
-        [(case.case_id, case.prompt, case.target, case.feature_key) for case in cases],
+        [(case.case_id, case.prompt, case.answer, case.feature_key) for case in cases],
     )
     cached = private_folder(config.cache.root / "base") / key
     if not cached.is_dir():
         with replacing_folder(cached) as temporary:
-            steps = []
-            progress: Progress | None = None
-            for step in fleet.learners.train("train_sft", str(start), cases, str(temporary)):
-                progress = progress or Progress("supervised fine-tuning", int(step["of"]))
-                progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
-                steps.append(step)
+            begin, steps = start, []
+            if learner.pretrain is not None:
+                begin = temporary / "pretrained"
+                steps += _fine_tune(fleet, "pre-training", (start, begin), cases, learner.pretrain, adapted=False)
+            steps += _fine_tune(fleet, "supervised fine-tuning", (begin, temporary), cases, learner.sft, adapted=True)
+            if begin != start:
+                shutil.rmtree(begin)
             (temporary / "metrics.json").write_text(json.dumps({"learning": {"steps": steps}}))
     with run.folder("base") as target:
         shutil.copytree(cached, target, dirs_exist_ok=True)
     run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases))
     return run.path / "base"
+
+
+def _fine_tune(
+    fleet: Fleet, name: str, folders: tuple[Path, Path], cases: list[Case], training: TrainingSettings, *, adapted: bool
+) -> list[dict[str, float]]:
+    """One supervised training from the first folder's policy to the second's; gives its steps."""
+    steps = []
+    progress: Progress | None = None
+    source, target = (str(folder) for folder in folders)
+    for step in fleet.learners.train("train_sft", source, cases, target, training, adapted):
+        progress = progress or Progress(name, int(step["of"]))
+        progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
+        steps.append(step)
+    if steps and steps[0]["left_out"]:
+        left_out = int(steps[0]["left_out"])
+        print(f"{name}: {left_out} of {len(cases)} reports are longer than the language model's positions", flush=True)
+    return steps

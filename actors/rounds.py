@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from actors.fleet import Fleet
@@ -17,10 +18,11 @@ from actors.preparation import TooManyBad
 from actors.requests import Request
 from rlaif.config import Config
 from rlaif.ledger import RunFolder
-from rlaif.metrics.report_metrics import report_metrics
+from rlaif.metrics.report_metrics import region_metrics, report_metrics
 from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pairs, rng_for
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Dropped, HeldoutReport, Judgement, Pair
+from rlaif.reports.region_reports import region_slots, without_region_prefixes
 
 # Failures that say something of the case, not of the service.
 DATA_FAILURES = {"no_reference", "invalid_candidate", "abstained"}
@@ -141,7 +143,7 @@ def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: in
     if run.done(f"{name}/pairs"):
         return
     started = time.monotonic()
-    references = {case.case_id: case.target for case in cases}
+    references = {case.case_id: case.answer for case in cases}
     scores = {one.candidate_id: one.score for one in run.read(f"{name}/judgements", Judgement)}
     candidates: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in run.table(f"{name}/candidates", Candidate).iterate():
@@ -192,6 +194,8 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
                 progress = progress or Progress(f"{name} learn", int(step["of"]))
                 progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}  margin {step['margin']:+.3f}")
                 steps.append(step)
+    if steps and steps[0]["left_out"]:
+        print(f"{name}: {int(steps[0]['left_out'])} pairs are longer than the language model's positions", flush=True)
     if not all(math.isfinite(step["loss"]) for step in steps):
         raise RoundFailed(f"{name}: the loss is no number; lower learner.dpo.lr")
     run.write_json(f"{name}/metrics.json", {"logprob_gap": gap, "learning": {"steps": steps}})
@@ -212,7 +216,9 @@ def evaluate(
     for case, other in zip(cases, _strangers(cases), strict=True):
         requests[case.case_id, False] = Request(case, case.feature_key, 1, 0.0)
         if config.run.blind_control and case.feature_key is not None and other is not None:
-            requests[case.case_id, True] = Request(case, other.feature_key, 1, 0.0)
+            # Another patient's regions are asked for by that patient's prompt.
+            blind = replace(case, prompt=other.prompt)
+            requests[case.case_id, True] = Request(blind, other.feature_key, 1, 0.0)
     done = {(row.case_id, row.control) for row in run.read(stage, HeldoutReport)}
     left = [request for key, request in requests.items() if key not in done]
     by_id = {case.case_id: case for case in cases}
@@ -239,7 +245,8 @@ def _heldout(candidate: Candidate, case: Case) -> HeldoutReport:
         text=candidate.text,
         finish_reason=candidate.finish_reason,
         policy_version=candidate.policy_version,
-        metrics=report_metrics(case.target, case.labels, candidate.text),
+        metrics=report_metrics(case.target, case.labels, without_region_prefixes(candidate.text))
+        | region_metrics(region_slots(candidate.prompt), candidate.text),
     )
 
 

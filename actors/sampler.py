@@ -18,9 +18,10 @@ from torch import Tensor
 from actors.requests import Request
 from actors.weights import Weights, checksum_of
 from rlaif.config import SamplerSettings
-from rlaif.features import FeatureStore
-from rlaif.models.policy import Policy
+from rlaif.models.policy import LANGUAGE_MODEL, Policy
+from rlaif.models.settings import PolicyError
 from rlaif.records import Candidate
+from rlaif.vision import Vision
 
 
 class StaleWeights(RuntimeError):
@@ -49,19 +50,26 @@ class WeightLoader:
 
 
 class Sampler:
-    """One vLLM engine and one connector under one weights version."""
+    """One vLLM engine and one connector under one weights version; where the encoder trains, an encoder too."""
 
     def __init__(
-        self, policy_folder: str, version: int, features_folder: str | None, settings: SamplerSettings, seed: int
+        self, policy_folder: str, version: int, vision: Vision | None, settings: SamplerSettings, seed: int
     ) -> None:
         from vllm import LLM
 
         torch.set_num_threads(settings.threads)
         self.settings, self.seed = settings, seed
-        self.policy = Policy.load(Path(policy_folder))
-        self.store = FeatureStore(Path(features_folder)) if features_folder else None
+        self.policy = Policy.from_pretrained(
+            Path(policy_folder), with_encoder=vision is not None and vision.with_encoder
+        )
+        if settings.max_length > self.policy.positions:
+            raise PolicyError(
+                f"sampler.max_length={settings.max_length} is more than the {self.policy.positions} positions of the "
+                f"language model in {policy_folder}: lower it"
+            )
+        self.vision = vision.open() if vision is not None else None
         self.engine = LLM(
-            model=str(Path(policy_folder) / "language_model"),
+            model=str(Path(policy_folder) / LANGUAGE_MODEL),
             dtype=settings.dtype,
             enable_prompt_embeds=self.policy.connector is not None,
             enforce_eager=True,
@@ -115,7 +123,7 @@ class Sampler:
                 request = waiting.pop()
                 prompt, length = self._prompt(request)
                 one = _Open(request, prompt, length, attempt=0, indices=list(range(request.n)))
-                if length + self.settings.max_tokens > self.settings.max_length:
+                if prompt is None:
                     yield [self._candidate(one, index, round_, None) for index in one.indices]
                 else:
                     self._submit(one, running, round_)
@@ -137,18 +145,21 @@ class Sampler:
                 else:
                     yield [one.candidates[index] for index in sorted(one.candidates)]
 
-    def _prompt(self, request: Request) -> tuple[Any, int]:
-        ids = self.policy.prompt_ids(request.case.prompt)
+    def _prompt(self, request: Request) -> tuple[Any | None, int]:
+        """What the engine is given, and its positions; None where they leave no room for a report."""
+        prompt = self.policy.prompt(request.case.prompt)
+        if len(prompt.ids) + self.settings.max_tokens > self.settings.max_length:
+            return None, len(prompt.ids)
         if self.policy.connector is None:
-            return {"prompt_token_ids": ids}, len(ids)
-        if self.store is None or request.feature_key is None:
-            raise ValueError(
+            return {"prompt_token_ids": list(prompt.ids)}, len(prompt.ids)
+        if self.vision is None or request.feature_key is None:
+            raise PolicyError(
                 f"case {request.case.case_id} has no features, and the policy needs an image: ingest it first"
             )
         with torch.inference_mode():
-            tokens = self.policy.collate([ids], [[]])
-            embeddings = self.policy.embed(tokens.ids, ~tokens.answer, self.store.batch([request.feature_key]))[0]
-        return {"prompt_embeds": embeddings.to(getattr(torch, self.settings.dtype))}, len(ids)
+            tokens = self.policy.collate([prompt], [[]])
+            embeddings = self.policy.embed(tokens, [self.vision.get(request.feature_key)])[0]
+        return {"prompt_embeds": embeddings.to(getattr(torch, self.settings.dtype))}, len(prompt.ids)
 
     def _submit(self, one: _Open, running: dict[str, _Open], round_: int) -> None:
         from vllm import SamplingParams

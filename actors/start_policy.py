@@ -1,46 +1,89 @@
-"""The policy before any fine-tuning: a pretrained language model, or a small one with a vision encoder of its own."""
+"""The policy before any fine-tuning: published weights, a pretrained language model, new parts for what is missing."""
 
 from pathlib import Path
 
 import ray
+from safetensors.torch import save_file
 
 from actors.encoder_training import train_encoder
 from actors.fleet import steps_of
 from actors.ingest import read_studies, rows_of
 from rlaif.config import Config, ConfigurationError
-from rlaif.models.pretrained import pretrained_policy
-from rlaif.models.tiny import new_policy
+from rlaif.models.encoders.build import new_encoder
+from rlaif.models.encoders.settings import EncoderSettings
+from rlaif.models.new_policy import new_policy
+from rlaif.models.policy import Policy
+from rlaif.models.pretrained import check_architecture, pretrained_policy
+from rlaif.models.published.tables import load_connector, load_encoder, load_language_model
 from rlaif.progress import Progress
 from rlaif.records import Study
 
 
 def make_start_policy(config: Config, studies: list[Study], texts: list[str], folder: Path) -> None:
-    """Writes the start policy of the configuration into a folder; its tokenizer is made for the texts.
+    """Writes the start policy of the configuration into a folder; a new tokenizer is made for the texts.
 
-    Raises ConfigurationError for an image policy without a recipe or without encoder training.
+    Raises ConfigurationError where published weights are needed and not named.
     """
-    policy = config.policy
-    if policy.pretrained is not None:
-        pretrained_policy(policy.settings(), policy.pretrained.path, policy.pretrained.package).save(folder, None)
-    elif policy.language_model is not None:
-        encoder = _train_encoder(config, studies, folder) if policy.encoder is not None else None
-        new_policy(policy.settings(), policy.language_model, texts, seed=config.run.seed).save(folder, encoder)
+    encoder = _encoder(config, studies, folder) if config.policy.encoder is not None else None
+    policy = _policy(config, texts)
+    for weights, load in (
+        (config.policy.connector_weights, load_connector),
+        (config.policy.language_model_weights, load_language_model),
+    ):
+        if weights is not None and weights.path is not None:
+            load(policy, Path(weights.path), weights.table)
+    policy.save_pretrained(folder, encoder)
 
 
-def _train_encoder(config: Config, studies: list[Study], folder: Path) -> Path:
-    policy, training = config.policy, config.policy.encoder_training
-    if policy.encoder is None or policy.recipe is None or training is None:
-        raise ConfigurationError("an image policy from nothing needs policy.recipe and policy.encoder_training")
+def _policy(config: Config, texts: list[str]) -> Policy:
+    choice, settings, seed = config.policy, config.policy.settings(), config.run.seed
+    if choice.pretrained is None:
+        assert choice.language_model is not None
+        return new_policy(settings, choice.language_model, texts, seed=seed)
+    if choice.pretrained.path is None and choice.pretrained.package is None:
+        raise ConfigurationError(
+            f"policy={choice.name} policy.size={choice.size} starts from {choice.pretrained.published}: download it, "
+            "and set policy.pretrained.path=FOLDER"
+        )
+    policy = pretrained_policy(settings, choice.pretrained.path, choice.pretrained.package, seed=seed)
+    if choice.language_model is not None:
+        check_architecture(policy.language_model.config, choice.language_model, str(choice.pretrained.path))
+    return policy
+
+
+def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
+    """The file of the encoder's weights: published, trained on what the reports name, or new where it trains later."""
+    policy, target = config.policy, folder / "encoder-start.safetensors"
+    assert policy.encoder is not None
+    weights = policy.encoder_weights
+    if weights is not None and weights.path is not None:
+        encoder = load_encoder(policy.encoder, Path(weights.path), weights.table)
+    elif policy.encoder_training is not None:
+        _train_encoder(config, policy.encoder, studies, target)
+        return target
+    elif config.trains_encoder:
+        encoder = new_encoder(policy.encoder)
+    else:
+        named = weights.published if weights is not None else "a publication"
+        raise ConfigurationError(
+            f"policy={policy.name} policy.size={policy.size} needs the encoder's weights of {named}: download them, "
+            "and set policy.encoder_weights.path=FILE; or train a new one with policy.encoder_training"
+        )
+    save_file(encoder.state_dict(), target)
+    return target
+
+
+def _train_encoder(config: Config, encoder: EncoderSettings, studies: list[Study], target: Path) -> None:
+    training, recipe = config.policy.encoder_training, config.policy.recipe
+    assert training is not None and recipe is not None
     reports = {study.study_id: study.findings for study in studies if study.findings and study.volume}
     rows = rows_of([study for study in studies if study.study_id in reports], {})
-    volumes = read_studies(rows, policy.recipe, config.recipe.orientation, config.ingest).materialize()
-    target = folder / "encoder-training.safetensors"
+    volumes = read_studies(rows, recipe, config.recipe.orientation, config.ingest).materialize()
     threads = max(1, int(ray.cluster_resources().get("CPU", 1)))
     stream = train_encoder.options(num_cpus=1).remote(
-        volumes.iterator(), reports, policy.encoder, training, threads, config.run.seed, str(target)
+        volumes.iterator(), reports, encoder, training, threads, config.run.seed, str(target)
     )
     progress: Progress | None = None
     for step in steps_of(stream, config.ingest.timeout_s, "the encoder's training"):
         progress = progress or Progress("vision encoder", int(step["of"]))
         progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
-    return target

@@ -10,12 +10,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
@@ -26,9 +24,9 @@ from rlaif.config import Config, load_config
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.files import checksum_of
-from rlaif.launch import CONFIGS, PROJECT
-from rlaif.models.ctvit import CTViT
-from rlaif.models.tiny import new_policy
+from rlaif.launch import CONFIGS, PROJECT, sized
+from rlaif.models.encoders.build import new_encoder
+from rlaif.models.new_policy import new_policy
 from rlaif.records import Ingested, Study
 from rlaif.volumes.recipes import RECIPES
 from rlaif.volumes.source import VolumeSource
@@ -60,8 +58,7 @@ def configuration(folder: Path) -> Config:
             f"cache.root={folder / 'cache'}",
             "cluster.address=local",
         ]
-        values: Any = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    return load_config(values, PROJECT)
+        return load_config(sized(compose("config", overrides), overrides), PROJECT)
 
 
 def small_policy(config: Config, folder: Path) -> Path:
@@ -69,8 +66,8 @@ def small_policy(config: Config, folder: Path) -> Path:
     choice = config.policy
     assert choice.encoder is not None and choice.language_model is not None
     torch.manual_seed(0)
-    save_file(CTViT(choice.encoder).state_dict(), folder / "encoder.safetensors")
-    new_policy(choice.settings(), choice.language_model, ["Clear lungs."] * 4, seed=0).save(
+    save_file(new_encoder(choice.encoder).state_dict(), folder / "encoder.safetensors")
+    new_policy(choice.settings(), choice.language_model, ["Clear lungs."] * 4, seed=0).save_pretrained(
         folder / "policy", folder / "encoder.safetensors"
     )
     return folder / "policy"

@@ -43,13 +43,13 @@ def align(run: RunFolder, config: Config) -> None:
     prepare_studies(run, config)
     check_alignment(run, config)
     start = start_policy(run, config)
-    features = ingest_studies(run, config, start)
-    fleet = Fleet(config, features)
+    vision = ingest_studies(run, config, start)
+    fleet = Fleet(config, vision)
     base = policy = base_policy(run, config, start, fleet)
     write_provenance(run, config, base)
-    text_only = read_settings(base).recipe is None
-    cases = cases_of(run.path, "align", config.run.target, from_findings=text_only)
-    heldout = cases_of(run.path, "heldout", config.run.target, from_findings=text_only)[: config.heldout.limit]
+    reads = read_settings(base).reads
+    cases = cases_of(run.path, "align", config.run.target, reads)
+    heldout = cases_of(run.path, "heldout", config.run.target, reads)[: config.heldout.limit]
 
     evaluate(run, config, fleet, heldout, base, 0, "base")
     for round_ in range(config.run.rounds):

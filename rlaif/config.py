@@ -3,6 +3,7 @@
 Unknown keys are errors that name the nearest right one.
 """
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,15 @@ from rlaif.datasets.settings import (
     OpeniSettings,
     PhantomDataSettings,
 )
-from rlaif.models.settings import CTViTSettings, LanguageModelSettings, LoraSettings, PolicySettings, read_settings
+from rlaif.models.connectors.settings import ConnectorSettings
+from rlaif.models.encoders.settings import EncoderSettings
+from rlaif.models.settings import (
+    LanguageModelSettings,
+    LoraSettings,
+    PolicySettings,
+    TableName,
+    read_settings,
+)
 from rlaif.preferences.settings import PairSettings
 from rlaif.storage import is_remote
 from rlaif.volumes.recipes import RECIPES
@@ -53,7 +62,7 @@ class CacheSettings(Section):
 
 
 class EncoderTraining(Section):
-    """How the tiny encoder learns what its reports name, before it is frozen."""
+    """How a new encoder learns what its reports name, before it is frozen."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
@@ -66,25 +75,46 @@ class PretrainedModel(Section):
     path: str | None
     """A Hugging Face folder, a .gguf file, or a folder with one; None: the file of the installed `package`."""
     package: str | None = None
+    published: str | None = None
+    """Where its publication is to be had."""
+
+
+class PublishedWeights(Section):
+    """A publication's weights of one part of a policy."""
+
+    path: str | None
+    """The file, or the Hugging Face folder; None: the part starts anew."""
+    table: TableName
+    """Whose names the file has (`rlaif.models.published`)."""
+    published: str | None = None
+    """Where the publication is to be had."""
 
 
 class PolicyChoice(Section):
     name: str
-    size: Literal["tiny", "135m", "folder"]
-    recipe: str | None
+    size: str
+    recipe: str | None = None
     path: str | None = None
     """A policy folder to start from, as it is (policy=folder)."""
-    encoder: CTViTSettings | None = None
+    encoder: EncoderSettings | None = None
+    encoder_weights: PublishedWeights | None = None
     encoder_training: EncoderTraining | None = None
+    connector: ConnectorSettings | None = None
+    connector_weights: PublishedWeights | None = None
     language_model: LanguageModelSettings | None = None
+    """A new language model's widths; with `pretrained`, those that the pretrained one must have."""
     pretrained: PretrainedModel | None = None
+    language_model_weights: PublishedWeights | None = None
+    """Weights of a publication that tuned `pretrained`, whose folder gives configuration and tokenizer."""
+    template: str | None = None
+    """The words around a prompt, with `{prompt}` in its place; None: the tokenizer's chat template, or none."""
 
     @model_validator(mode="after")
     def _one_start(self) -> "PolicyChoice":
-        starts = [self.path, self.language_model, self.pretrained]
-        if sum(start is not None for start in starts) != 1:
+        new = self.language_model is not None or self.pretrained is not None
+        if (self.path is not None) == new:
             raise ValueError(
-                "a policy starts from exactly one of policy.path, policy.language_model and policy.pretrained; "
+                "a policy starts from policy.path, or from policy.pretrained and policy.language_model; "
                 "policy=folder needs policy.path=FOLDER"
             )
         return self
@@ -93,18 +123,25 @@ class PolicyChoice(Section):
     def _recipe_fits(self) -> "PolicyChoice":
         if self.recipe is not None and self.recipe not in RECIPES:
             raise ValueError(f"there is no recipe {self.recipe!r}; there are {', '.join(RECIPES)}")
-        if self.path is None and (self.recipe is None) != (self.encoder is None):
-            raise ValueError("policy.recipe and policy.encoder go together: an image policy has both, others neither")
         if self.recipe is not None and self.encoder is not None and self.encoder.volume != RECIPES[self.recipe].size:
             raise ValueError(
                 f"encoder.volume {self.encoder.volume} is not what the recipe {self.recipe} gives, "
                 f"{RECIPES[self.recipe].size}: change one of the two"
             )
+        if self.path is None:
+            self.settings()
         return self
 
     def settings(self) -> PolicySettings:
-        """What the policy folder will say of itself."""
-        return PolicySettings(name=self.name, size=self.size, recipe=self.recipe, encoder=self.encoder)
+        """What the folder of a new policy will say of itself; raises ValueError where its parts do not fit."""
+        return PolicySettings(
+            name=self.name,
+            size=self.size,
+            recipe=self.recipe,
+            encoder=self.encoder,
+            connector=self.connector,
+            template=self.template,
+        )
 
 
 class JudgeSettings(Section):
@@ -140,22 +177,24 @@ class SamplerSettings(Section):
     """Longest wait for the next report."""
 
 
-class SftSettings(Section):
+class TrainingSettings(Section):
+    """One training: what of the policy trains, how long and how fast."""
+
+    train: tuple[str, ...]
+    """Parts of the policy (`encoder`, `connector`, `language_model`), modules below them, or patterns with `*`."""
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     """Share of the steps over which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    """How the learning rate falls afterwards."""
 
 
-class DpoSettings(Section):
+class DpoSettings(TrainingSettings):
     round_decay: float = Field(gt=0, le=1)
     """Each round's learning rate is the last one's times this: later rounds correct, and should not swing."""
     beta: float = Field(gt=0)
-    epochs: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    warmup: float = Field(ge=0, le=1)
 
 
 class LearnerSettings(Section):
@@ -168,10 +207,11 @@ class LearnerSettings(Section):
     micro_batch: int = Field(ge=1)
     """Cases (for DPO: pairs) of one forward pass on one rank."""
     lora: LoraSettings | None
-    train_connector: bool
-    """Whether DPO trains the connector too (3D-CT-GPT++ freezes it)."""
+    weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
-    sft: SftSettings
+    pretrain: TrainingSettings | None
+    """A training before the fine-tuning, of the connector alone in the papers; adapters come after it."""
+    sft: TrainingSettings
     dpo: DpoSettings
     max_logprob_gap: float = Field(gt=0, allow_inf_nan=False)
     """The round fails where sampler and learner differ by more on average."""
@@ -251,6 +291,20 @@ class Config(Section):
             return values | {"policy": policy | {"recipe": recipe["name"]}}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drawn_regions(cls, values: Any) -> Any:
+        """The phantom draws region masks for a policy that reads them."""
+        if not isinstance(values, dict):
+            return values
+        data, policy = values.get("data"), values.get("policy")
+        if not (isinstance(data, dict) and isinstance(policy, dict) and data.get("name") == "phantom"):
+            return values
+        connector = policy.get("connector")
+        if isinstance(connector, dict) and connector.get("kind") == "regions":
+            return values | {"data": data | {"regions": True}}
+        return values
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         language, sampler = self.policy.language_model, self.sampler
@@ -273,6 +327,16 @@ class Config(Section):
                 f"data={self.data.name} holds reports alone, and policy={self.policy.name} reads CTs: use policy=rgro"
             )
         return self
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether any training of the run touches the encoder, so that there are no features to keep."""
+        learner = self.learner
+        trainings: list[TrainingSettings | None] = [learner.dpo] if self.run.rounds else []
+        # A policy of the user's own is the base as it is.
+        trainings += [learner.pretrain, learner.sft] if self.policy.path is None else []
+        names = [name.partition(".")[0] for training in trainings if training for name in training.train]
+        return any(fnmatchcase("encoder", name) for name in names)
 
     def plain(self) -> dict[str, Any]:
         """The resolved configuration as plain values, as the run folder keeps it."""
@@ -330,11 +394,15 @@ def _placed_policy(config: Config) -> PolicyChoice:
         if config.ingest.encode and chosen not in (None, own):
             raise ConfigurationError(f"recipe={chosen}: the encoder of {path} expects {own}; leave recipe out")
         return policy.model_copy(update={"path": str(path)})
-    if policy.pretrained is not None and policy.pretrained.path is not None:
-        path = Path(policy.pretrained.path).expanduser().absolute()
+    placed: dict[str, Any] = {}
+    for key in ("pretrained", "encoder_weights", "connector_weights", "language_model_weights"):
+        part = getattr(policy, key)
+        if part is None or part.path is None:
+            continue
+        path = Path(part.path).expanduser().absolute()
         if not path.exists():
             raise ConfigurationError(
-                f"policy.pretrained.path: {path} does not exist; name a Hugging Face folder or a .gguf file"
+                f"policy.{key}.path: {path} does not exist; name the file or folder of the weights"
             )
-        return policy.model_copy(update={"pretrained": PretrainedModel(path=str(path))})
-    return policy
+        placed[key] = part.model_copy(update={"path": str(path)})
+    return policy.model_copy(update=placed)

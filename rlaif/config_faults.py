@@ -12,7 +12,7 @@ def place_of(location: tuple[int | str, ...], values: Any) -> str:
     parts: list[str] = []
     here = values
     for part in location:
-        if isinstance(here, dict) and (part in here or part != here.get("name")):
+        if isinstance(here, dict) and (part in here or part not in (here.get("name"), here.get("kind"))):
             parts.append(str(part))
             here = here.get(part)
         elif isinstance(here, list) and isinstance(part, int):

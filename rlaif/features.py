@@ -1,20 +1,26 @@
 """The feature store: encoder features of studies, in safetensors shards addressed by key.
 
-Every shard is written whole under a temporary name first, so a torn one is never read. A key that
-stands in two shards (a kill while compacting) has the same features in both.
+A study's scan stands under its key, its regions under `key/region` and `key/region/mask`, all in one shard. Every
+shard is written whole under a temporary name first, so a torn one is never read. A key that stands in two shards (a
+kill while compacting) has the same features in both.
 """
 
 import fcntl
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from rlaif.models.settings import PolicySettings
+from rlaif.models.visual_input import RegionInput, VisualInput
 
 ABANDONED_S = 3600.0
 
@@ -30,19 +36,20 @@ class FeatureMissing(KeyError):
         return str(self.args[0])
 
 
-def feature_bytes(studies: int, tokens: int, hidden: int) -> int:
-    """The bytes of float16 features of so many studies, told before they are made."""
-    return studies * tokens * hidden * 2
+def feature_bytes(studies: int, policy: PolicySettings) -> int:
+    """The bytes of float16 features of so many studies at most, told before they are made; masks take little."""
+    return 0 if policy.encoder is None else studies * policy.views * policy.encoder.tokens * policy.encoder.hidden * 2
 
 
 class FeatureStore:
-    """Reads and writes the shards of one folder; features are `[tokens, hidden]` float16."""
+    """Reads and writes the shards of one folder; features are `[tokens, hidden]` float16, masks are compressed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._shards: dict[str, safe_open] = {}
         self._shard_of: dict[str, str] = {}
+        self._regions: dict[str, list[str]] = {}
         self._written: dict[Path, int] = {}
 
     def _refresh(self) -> None:
@@ -63,42 +70,62 @@ class FeatureStore:
                 ) from error
             self._shards[name] = shard
             self._shard_of |= dict.fromkeys(shard.keys(), name)
+            regions: dict[str, list[str]] = {}
+            for part in sorted(shard.keys()):
+                key, _, region = part.partition("/")
+                if region and not region.endswith("/mask"):
+                    regions.setdefault(key, []).append(region)
+            self._regions |= regions
 
     def keys(self) -> set[str]:
         """Every key that is in the store now."""
         self._refresh()
-        return set(self._shard_of)
+        return {name for name in self._shard_of if "/" not in name}
 
-    def get(self, key: str) -> Tensor:
+    def get(self, key: str) -> VisualInput:
         """The features of a key; raises FeatureMissing."""
         if key not in self._shard_of:
             self._refresh()
         if key not in self._shard_of:
             raise FeatureMissing(f"features {key} are not in {self.folder}: run the ingest again")
-        return self._shards[self._shard_of[key]].get_tensor(key)
+        shard = self._shards[self._shard_of[key]]
+        regions = {
+            name: RegionInput(shard.get_tensor(f"{key}/{name}"), _unpacked(shard.get_tensor(f"{key}/{name}/mask")))
+            for name in self._regions.get(key, ())
+        }
+        return VisualInput(shard.get_tensor(key), regions)
 
-    def batch(self, keys: list[str]) -> Tensor:
-        """The features `[keys, tokens, hidden]` of several keys."""
-        return torch.stack([self.get(key) for key in keys])
+    def regions(self, key: str) -> tuple[str, ...]:
+        """The regions that a key's features have."""
+        return tuple(self._regions.get(key, ()))
 
-    def write(self, features: dict[str, Tensor], compact_at: int | None = None) -> Path:
-        """Writes one shard, atomically and durably.
+    def write(self, studies: dict[str, VisualInput], compact_at: int | None = None) -> Path:
+        """Writes one shard of studies by key, atomically and durably.
 
         With `compact_at`, the shards that this writer wrote become one as soon as they hold so many bytes.
         """
-        path = self.folder / f"shard-{uuid.uuid4().hex}.safetensors"
-        temporary = self.folder / f".{path.name}.tmp"
-        save_file({key: tensor.to(torch.float16).contiguous() for key, tensor in features.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o600)
-        os.replace(temporary, path)
+        tensors: dict[str, Tensor] = {}
+        for key, study in studies.items():
+            tensors[key] = _half(study.image)
+            for name, region in study.regions.items():
+                tensors |= {f"{key}/{name}": _half(region.image), f"{key}/{name}/mask": _packed(region.mask)}
+        path = self._write(tensors)
         if compact_at is not None:
             self._written[path] = path.stat().st_size
             if len(self._written) > 1 and sum(self._written.values()) >= compact_at:
                 # Another run may have merged some of them meanwhile.
                 self._locked(lambda: self._merge([one for one in self._written if one.exists()]))
                 self._written = {}
+        return path
+
+    def _write(self, tensors: dict[str, Tensor]) -> Path:
+        path = self.folder / f"shard-{uuid.uuid4().hex}.safetensors"
+        temporary = self.folder / f".{path.name}.tmp"
+        save_file(tensors, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o600)
+        os.replace(temporary, path)
         return path
 
     def compact(self, shard_bytes: int) -> None:
@@ -137,6 +164,23 @@ class FeatureStore:
         for path in shards:
             with safe_open(path, framework="pt") as shard:
                 merged |= {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 (not a dict)
-        self.write(merged)
+        self._write(merged)
         for path in shards:
             path.unlink()
+
+
+def _half(features: Tensor) -> Tensor:
+    return features.to(torch.float16).contiguous()
+
+
+def _packed(mask: Tensor) -> Tensor:
+    """A mask's sides and its compressed bytes: most of a region's mask is one long run."""
+    values = mask.cpu().numpy().astype(np.uint8)
+    sides = np.array(values.shape, "<i4").tobytes()
+    return torch.frombuffer(bytearray(sides + zlib.compress(values.tobytes(), 1)), dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor) -> Tensor:
+    data = packed.numpy().tobytes()
+    sides = tuple(int(side) for side in np.frombuffer(data[:12], "<i4"))
+    return torch.frombuffer(bytearray(zlib.decompress(data[12:])), dtype=torch.uint8).reshape(sides)

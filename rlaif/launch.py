@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from rlaif.config import Config, load_config
+from rlaif.config import Config, ConfigurationError, load_config
 from rlaif.config_faults import known_keys, nearest
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -25,8 +26,9 @@ def launch(job: Callable[[Config], None]) -> None:
 
     def main(composed: DictConfig) -> None:
         try:
-            values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-            job(load_config(values, PROJECT))
+            # As they were typed: read one by one, their interpolations would be resolved against Hydra's own settings.
+            overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+            job(load_config(sized(composed, overrides), PROJECT))
         except MissingMandatoryValue as error:
             fail(f"{error.full_key} is missing: set {error.full_key}=…")
         except OmegaConfBaseException as error:
@@ -38,6 +40,23 @@ def launch(job: Callable[[Config], None]) -> None:
             fail(str(cause))
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(main)()
+
+
+def sized(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration's plain values, with those of the policy's size: above the policy's defaults, below an
+    experiment's and the user's own. Hydra must be initialised with the configuration's folder.
+
+    Raises ConfigurationError for a size that the policy has not.
+    """
+    name, size = composed.policy.name, composed.policy.size
+    folder = CONFIGS / "size" / name
+    if folder.is_dir():
+        sizes = sorted(path.stem for path in folder.glob("*.yaml"))
+        if size not in sizes:
+            raise ConfigurationError(f"policy={name} has no size {size}; there are {', '.join(sizes)}")
+        composed = hydra.compose("config", [*overrides, f"size={name}/{size}"])
+    values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    return dict(values)
 
 
 def checked_overrides(arguments: Sequence[str]) -> list[str]:

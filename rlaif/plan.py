@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rlaif.config import Config
 from rlaif.datasets.phantom_settings import fingerprint
 from rlaif.datasets.settings import PhantomDataSettings
-from rlaif.models.settings import CTViTSettings, read_settings
+from rlaif.models.settings import PolicySettings, read_settings
 from rlaif.plan_counts import Counts, counts_of
 from rlaif.plan_needs import Need, Role, disk_needs, roles_of
 from rlaif.plan_stages import Stage, stages_of
@@ -45,15 +45,15 @@ def plan_of(config: Config) -> Plan:
 
     Raises DatasetError and PolicyError where the run itself would.
     """
-    recipe, encoder = vision(config)
-    counts = counts_of(config, image=recipe is not None)
-    size = _size(config, encoder)
+    policy = settings_of(config)
+    counts = counts_of(config, image=policy.recipe is not None)
+    size = _size(config, policy)
     run = config.run.root / config.run.name
     cache = config.cache.root
     places = {"run folder": run}
     if isinstance(config.data, PhantomDataSettings):
         places["phantom data"] = cache / "phantom" / fingerprint(config.data.generator)
-    if recipe is not None:
+    if policy.recipe is not None and not config.trains_encoder:
         places["encoder features"] = cache / "features"
     if config.policy.path is None:
         places["policies by content"] = cache / "start"
@@ -64,35 +64,32 @@ def plan_of(config: Config) -> Plan:
         # The rules judge runs here and asks nobody.
         judge_cost_usd=0.0,
         stages=stages_of(config, counts),
-        disk=disk_needs(config, counts, encoder, size),
-        roles=roles_of(config, encoder, size),
+        disk=disk_needs(config, counts, policy, size),
+        roles=roles_of(config, policy, size),
         places=places,
     )
 
 
-def vision(config: Config) -> tuple[str | None, CTViTSettings | None]:
-    """The recipe and encoder of the policy that the run starts from."""
-    if config.policy.path is None:
-        return config.policy.recipe, config.policy.encoder
-    settings = read_settings(Path(config.policy.path))
-    return settings.recipe, settings.encoder
+def settings_of(config: Config) -> PolicySettings:
+    """What the policy that the run starts from says of itself."""
+    return config.policy.settings() if config.policy.path is None else read_settings(Path(config.policy.path))
 
 
-def _size(config: Config, encoder: CTViTSettings | None) -> "PolicySize":
+def _size(config: Config, settings: PolicySettings) -> "PolicySize":
     # The models' own classes count their parameters; they take seconds to import, and only a plan needs that.
+    from rlaif.models.new_policy import language_configuration
     from rlaif.models.pretrained import pretrained_configuration, pretrained_source
     from rlaif.models.size import policy_size, saved_configuration
-    from rlaif.models.tiny import llama_configuration
 
     policy = config.policy
     if policy.path is not None:
         configuration = saved_configuration(Path(policy.path))
-    elif policy.pretrained is not None:
-        configuration = pretrained_configuration(pretrained_source(policy.pretrained.path, policy.pretrained.package))
+    elif policy.language_model is not None:
+        configuration = language_configuration(policy.language_model, policy.language_model.vocabulary)
     else:
-        assert policy.language_model is not None
-        configuration = llama_configuration(policy.language_model, policy.language_model.vocabulary)
-    return policy_size(configuration, encoder, config.learner.lora)
+        assert policy.pretrained is not None
+        configuration = pretrained_configuration(pretrained_source(policy.pretrained.path, policy.pretrained.package))
+    return policy_size(configuration, settings, config.learner.lora)
 
 
 def plan(config: Config) -> None:

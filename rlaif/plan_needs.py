@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rlaif.config import Config
 from rlaif.datasets.settings import PhantomDataSettings
-from rlaif.models.settings import CTViTSettings
+from rlaif.models.encoders.settings import EncoderSettings
+from rlaif.models.settings import PolicySettings
 from rlaif.plan_counts import Counts
 
 if TYPE_CHECKING:
@@ -47,16 +48,19 @@ class Role:
     """Whether it stands all the time; ingest ends before the others start."""
 
 
-def disk_needs(config: Config, counts: Counts, encoder: CTViTSettings | None, size: "PolicySize") -> tuple[Need, ...]:
+def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "PolicySize") -> tuple[Need, ...]:
     """What a run writes, at most."""
     needs = []
     if isinstance(config.data, PhantomDataSettings):
         studies, shape = sum(counts.studies.values()), config.data.shape
         made_of = f"{studies:,} volumes x {' x '.join(map(str, shape))} voxels x 2 bytes, before compression"
         needs.append(Need("phantom volumes (cache)", studies * prod(shape) * 2, made_of))
-    if encoder is not None:
-        made_of = f"{counts.imaged:,} studies x {encoder.tokens} tokens x {encoder.hidden} values x 2 bytes"
-        needs.append(Need("encoder features (cache)", counts.imaged * encoder.tokens * encoder.hidden * 2, made_of))
+    encoder = policy.encoder
+    if encoder is not None and not config.trains_encoder:
+        views = f"{policy.views} views x " if policy.views > 1 else ""
+        made_of = f"{counts.imaged:,} studies x {views}{encoder.tokens} tokens x {encoder.hidden} values x 2 bytes"
+        size_of_all = counts.imaged * policy.views * encoder.tokens * encoder.hidden * 2
+        needs.append(Need("encoder features (cache)", size_of_all, made_of))
     one = size.trained * _width(config.learner.dtype) + (size.encoder + size.adapters) * 4
     checkpoints = min(config.run.rounds, CHECKPOINTS)
     # Start and base in the cache, base in the run.
@@ -72,9 +76,9 @@ def disk_needs(config: Config, counts: Counts, encoder: CTViTSettings | None, si
     return tuple(needs)
 
 
-def roles_of(config: Config, encoder: CTViTSettings | None, size: "PolicySize") -> tuple[Role, ...]:
+def roles_of(config: Config, policy: PolicySettings, size: "PolicySize") -> tuple[Role, ...]:
     """The actors of a run, with the memory that each takes, roughly."""
-    roles = [] if encoder is None else [_ingest(config, encoder, size)]
+    roles = [] if policy.encoder is None else [_ingest(config, policy.encoder, policy.views, size)]
     judge = config.judge
     roles += [
         _sampler(config, size),
@@ -84,8 +88,8 @@ def roles_of(config: Config, encoder: CTViTSettings | None, size: "PolicySize") 
     return tuple(roles)
 
 
-def _ingest(config: Config, encoder: CTViTSettings, size: "PolicySize") -> Role:
-    settings, voxels = config.ingest, prod(encoder.volume)
+def _ingest(config: Config, encoder: EncoderSettings, views: int, size: "PolicySize") -> Role:
+    settings, voxels = config.ingest, views * prod(encoder.volume)
     parts = {
         "runtime": RUNTIME_BYTES["ingest"],
         f"encoder of {_millions(size.encoder)}": size.encoder * 4,

@@ -71,6 +71,7 @@ class Ingested:
 
     The key is None where volumes were only read and put through the recipe. `remarks` are what a person should know
     of a volume that is usable; the times are seconds of reading, recipe and encoding, 0 for what was there before.
+    `regions` are those that a region-guided policy can be asked for; None where none were read.
     """
 
     study_id: str
@@ -79,17 +80,22 @@ class Ingested:
     read_s: float = 0.0
     recipe_s: float = 0.0
     encode_s: float = 0.0
+    regions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """A study with the prompt that is put to the policy, and its target text (None: no reference)."""
+    """A study with the prompt that is put to the policy, and its target text (None: no reference).
+
+    `answer` is the target as the policy should write it, with the structure that its reports have.
+    """
 
     case_id: str
     study_id: str
     patient_id: str
     prompt: str
     target: str | None
+    answer: str | None
     feature_key: str | None
     labels: tuple[str, ...] | None = None
 

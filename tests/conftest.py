@@ -207,13 +207,18 @@ def smoke(ray_head: Head, tmp_path_factory: pytest.TempPathFactory) -> Smoke:
 def composed(*overrides: str) -> "Config":
     """The typed configuration of an experiment, as a job's command line would give it."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
     from rlaif.config import load_config
+    from rlaif.launch import sized
 
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        values: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    return load_config(values, PROJECT)
+        return load_config(sized(compose("config", list(overrides)), overrides), PROJECT)
+
+
+@pytest.fixture(scope="session")
+def configured() -> Callable[..., "Config"]:
+    """`composed`, for tests that need no more of a run than its configuration."""
+    return composed
 
 
 @dataclass(frozen=True)
@@ -240,8 +245,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     from safetensors.torch import save_file
 
     from rlaif.features import FeatureStore
-    from rlaif.models.ctvit import CTViT
-    from rlaif.models.tiny import new_policy
+    from rlaif.models.encoders.build import new_encoder
+    from rlaif.models.new_policy import new_policy
+    from rlaif.models.visual_input import VisualInput
 
     root = tmp_path_factory.mktemp("small")
     made = Small(root / "first", root / "second", root / "features", root)
@@ -251,15 +257,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     language = policy.language_model.model_copy(update=size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        save_file(CTViT(policy.encoder).state_dict(), root / "encoder.safetensors")
+        save_file(new_encoder(policy.encoder).state_dict(), root / "encoder.safetensors")
         for seed, folder in ((1, made.first), (2, made.second)):
             new = new_policy(policy.settings(), language, TEXTS, seed=seed)
             with torch.no_grad():
                 new.language_model.get_output_embeddings().weight.mul_(8)
                 new.language_model.get_output_embeddings().weight[new.tokenizer.eos_token_id].mul_(2)
-            new.save(folder, root / "encoder.safetensors")
-        tokens = {f"f{number}": torch.randn(policy.encoder.tokens, policy.encoder.hidden) for number in range(8)}
-        FeatureStore(made.features).write(tokens)
+            new.save_pretrained(folder, root / "encoder.safetensors")
+        shape = policy.encoder.tokens, policy.encoder.hidden
+        FeatureStore(made.features).write({f"f{number}": VisualInput(torch.randn(shape)) for number in range(8)})
     return made
 
 
@@ -279,7 +285,8 @@ def cluster(ray_head: Head) -> Iterator[None]:
 def fleet(cluster: None, small: Small) -> Iterator["Fleet"]:
     """A fleet on the small policy, whose actors are started when a test first needs them."""
     from actors.fleet import Fleet
+    from rlaif.vision import StoredFeatures
 
-    one = Fleet(small.config(), small.features)
+    one = Fleet(small.config(), StoredFeatures(small.features))
     yield one
     one.close()

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from rlaif.config import Config, ConfigurationError, load_config
 from rlaif.config_faults import known_keys, nearest, place_of
-from rlaif.launch import CONFIGS, PROJECT
+from rlaif.launch import CONFIGS, PROJECT, sized
 
 
 class Small(BaseModel):
@@ -79,8 +79,17 @@ def test_every_fault_has_one_line() -> None:
 
 def test_a_policy_sets_what_it_needs_of_the_learner_and_the_sampler() -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = compose("config", ["policy=rgro", "data=openi", "data.path=reports"])
-    assert composed.learner.lora.rank == 16
-    assert composed.learner.sft.batch == 8
-    assert composed.sampler.max_tokens == 64
-    assert composed.run.target == "impression"
+        overrides = ["policy=rgro", "policy.size=135m", "data=openi", "data.path=reports", "sampler.max_tokens=65"]
+        values = sized(compose("config", overrides), overrides)
+    assert values["learner"]["lora"]["rank"] == 16
+    assert values["learner"]["sft"]["batch"] == 8 and values["learner"]["sft"]["schedule"] == "linear"
+    assert values["sampler"]["max_sequences"] == 96
+    assert values["run"]["target"] == "impression"
+    # What the user says stands above what the size says.
+    assert values["sampler"]["max_tokens"] == 65
+
+
+def test_a_size_that_a_policy_has_not_is_told_with_those_it_has() -> None:
+    refused = pytest.raises(ConfigurationError, match=r"policy=rgro has no size 9b; there are 135m, .*tiny")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"), refused:
+        sized(compose("config", ["policy=rgro", "policy.size=9b"]), ["policy=rgro", "policy.size=9b"])

@@ -108,9 +108,9 @@ def test_the_page_on_configuration_names_every_choice_and_no_other() -> None:
     for groups, choices in re.findall(r"^\| (`.*?) \| (.*?) \|$", section, flags=re.MULTILINE):
         for group in re.findall(r"`(\w+)`", groups):
             told[group] = set(re.findall(r"`(\w+)`", choices))
-    assert told == {
-        folder.name: {path.stem for path in folder.glob("*.yaml")} for folder in CONFIGS.iterdir() if folder.is_dir()
-    }
+    # `size` is no choice of its own: policy.size takes the file.
+    folders = [folder for folder in CONFIGS.iterdir() if folder.is_dir() and folder.name != "size"]
+    assert told == {folder.name: {path.stem for path in folder.glob("*.yaml")} for folder in folders}
 
 
 def test_readme_holds_its_measured_tables() -> None:

@@ -105,7 +105,7 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         (["policy.recipe=ctclip_v3"], ["there is no recipe 'ctclip_v3'; there are phantom"]),
         (["policy.language_model.hidden=130"], ["policy.language_model: hidden 130 is no multiple of 2 x heads 4"]),
         (["policy=folder", "policy.path=nowhere"], ["/nowhere is no policy: it has no policy.json"]),
-        (["policy.path=."], ["policy: a policy starts from exactly one of"]),
+        (["policy.path=."], ["policy: a policy starts from policy.path, or from"]),
         (["sampler.max_tokens=512"], ["sampler.max_tokens=512 leaves no room for a prompt"]),
         (["sampler.max_length=1024"], ["sampler.max_length=1024 is more than policy.language_model.positions=512"]),
         (["policy=rgro", "run.target=findings"], ["policy=rgro writes the impression", "set run.target=impression"]),
@@ -114,7 +114,7 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         (["data=ct_3drrg"], ["no source: set data.ct_rate.path"]),
         (["data=ct_3drrg", "data.inspect.path=nowhere"], ["data.inspect.path:", "/nowhere does not exist"]),
         (
-            ["policy=rgro", "run.target=impression", "policy.pretrained.path=nowhere"],
+            ["policy=rgro", "policy.size=135m", "policy.pretrained.path=nowhere"],
             ["policy.pretrained.path:", "/nowhere does not exist"],
         ),
     ],

@@ -1,17 +1,15 @@
 """The dry plan: numbers that can be checked by hand, and nothing written."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from rlaif.config import Config, load_config
 from rlaif.datasets.study_table import DatasetError
-from rlaif.launch import CONFIGS, PROJECT
-from rlaif.models.settings import PolicyError, PolicySettings
-from rlaif.models.tiny import new_policy
+from rlaif.launch import CONFIGS, PROJECT, sized
+from rlaif.models.new_policy import new_policy
+from rlaif.models.settings import PolicyError
 from rlaif.plan import plan, plan_of
 from rlaif.plan_needs import amount
 
@@ -20,9 +18,8 @@ SIX = "study_id,path,patient_id,findings,impression,split"
 
 def config_of(root: Path, *overrides: str) -> Config:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = compose("config", [f"++run.root={root}/runs", f"++cache.root={root}/cache", *overrides])
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    return load_config(values, PROJECT)
+        given = [f"++run.root={root}/runs", f"++cache.root={root}/cache", *overrides]
+        return load_config(sized(compose("config", given), given), PROJECT)
 
 
 def needs(config: Config) -> dict[str, float]:
@@ -53,7 +50,7 @@ def test_policies_on_disk_and_in_memory(tmp_path: Path) -> None:
     assert config.policy.language_model is not None and config.policy.encoder is not None
     made = plan_of(config)
     policy = new_policy(
-        PolicySettings(name="x", size="x", recipe="phantom", encoder=config.policy.encoder),
+        config.policy.settings(),
         config.policy.language_model.model_copy(update={"vocabulary": 260}),
         [],
         seed=0,
@@ -134,8 +131,8 @@ def test_a_text_only_policy_needs_no_ingest(tmp_path: Path) -> None:
 def test_a_policy_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     assert config.policy.encoder is not None and config.policy.language_model is not None
-    settings = PolicySettings(name="mine", size="tiny", recipe="phantom", encoder=config.policy.encoder)
-    new_policy(settings, config.policy.language_model, ["Normal."], seed=0).save(tmp_path / "mine", None)
+    policy = new_policy(config.policy.settings(), config.policy.language_model, ["Normal."], seed=0)
+    policy.save_pretrained(tmp_path / "mine", None)
     made = plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path / 'mine'}"))
     assert made.counts.imaged == 2600
     assert next(stage.does for stage in made.stages if stage.name == "base") == "none: the policy is taken as it is"
@@ -149,7 +146,8 @@ def test_what_the_run_would_refuse_the_plan_refuses(tmp_path: Path) -> None:
     (tmp_path / "empty" / "studies.csv").write_text("study_id,file,patient_id,findings,impression\n")
     with pytest.raises(DatasetError, match=r"studies\.csv lacks the column 'path'"):
         plan_of(config_of(tmp_path, "data=folder", f"data.path={tmp_path / 'empty'}"))
-    (tmp_path / "policy.json").write_text('{"name": "x", "size": "x", "recipe": null, "encoder": null}')
+    text_only = '{"name": "x", "size": "x", "recipe": null, "encoder": null, "connector": null}'
+    (tmp_path / "policy.json").write_text(text_only)
     with pytest.raises(PolicyError, match="has no language_model that can be read"):
         plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path}"))
 

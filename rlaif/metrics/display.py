@@ -29,6 +29,7 @@ _KNOWN = (
     MetricDisplay("hallucinated", "Hallucinated findings", "findings per report", 2, "lower"),
     MetricDisplay("omitted", "Omitted findings", "findings per report", 2, "lower"),
     MetricDisplay("report_words", "Report length", "words per report", 1, None),
+    MetricDisplay("region_recognition", "Regions recognised", "share of the regions asked for", 3, "higher"),
 )
 _BY_NAME = {display.name: display for display in _KNOWN}
 _SCORE_UNITS = {"gpt4_score": "score, 1 to 5"}

@@ -1,8 +1,11 @@
 """The metrics of one report, by the names that a run's summary uses."""
 
+from collections.abc import Sequence
+
 from rlaif.judges.rules import distinct, judge
 from rlaif.reports.extraction import extract
 from rlaif.reports.lexicon import CT_RATE_NAMES
+from rlaif.reports.region_reports import region_recognition
 
 # A finding as (name, side); the side None where none is said.
 _Named = tuple[str, str | None]
@@ -43,6 +46,12 @@ def _agreement(truth: list[_Named], said: list[_Named]) -> tuple[float, int, int
     recall = found / len(truth) if truth else 0.0
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return f1, len(said) - right, len(truth) - found
+
+
+def region_metrics(asked: Sequence[str], text: str) -> dict[str, float]:
+    """`region_recognition` of a report on regions that its prompt asked for; nothing where it asked for none."""
+    share = region_recognition(asked, text)
+    return {} if share is None else {"region_recognition": share}
 
 
 def report_metrics(reference: str | None, labels: tuple[str, ...] | None, text: str) -> dict[str, float]:

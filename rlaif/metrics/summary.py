@@ -8,7 +8,7 @@ from rlaif.ledger import RunFolder
 from rlaif.metrics.intervals import bootstrap, paired
 from rlaif.records import Candidate, Dropped, HeldoutReport, Judgement, Pair
 
-METRICS = ("rules_score", "finding_f1", "hallucinated", "omitted", "report_words")
+METRICS = ("rules_score", "finding_f1", "hallucinated", "omitted", "report_words", "region_recognition")
 
 
 def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: int) -> dict[str, Any]:

@@ -3,48 +3,43 @@
 A policy lives in a folder whose `language_model/` is an ordinary Hugging Face checkpoint:
 
     policy.json             PolicySettings
-    encoder.safetensors     the frozen vision encoder (image policies)
+    encoder.safetensors     the vision encoder (image policies)
     connector.safetensors   the connector (image policies)
     language_model/         config, weights and tokenizer
 
-Shape letters: B batch, L positions, V visual tokens, F encoder hidden, D language hidden.
+Shape letters: B batch, L positions, V visual tokens, D language hidden.
 """
 
 import json
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import Linear as AdaptedLinear
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlaif.models.connector import Connector
-from rlaif.models.ctvit import CTViT
-from rlaif.models.settings import POLICY_FILE, LoraSettings, PolicyError, PolicySettings, read_settings
+from rlaif.models.adapters import add_adapters, is_adapter, merged
+from rlaif.models.connectors.build import Connector, new_connector
+from rlaif.models.encoders.build import new_encoder
+from rlaif.models.prompt import Prompt, PromptWriter, Tokens
+from rlaif.models.settings import POLICY_FILE, LoraSettings, Part, PolicyError, PolicySettings, read_settings
+from rlaif.models.splicing import encoded, visual_tokens
+from rlaif.models.visual_input import VisualInput
 
-IMAGE_TOKEN = "<image>"
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A batch of prompts and answers, right-padded.
-
-    `ids` [B, L] int64 with the image token at the visual positions, `mask` [B, L] bool marks what is
-    no padding, `answer` [B, L] bool marks the answer's tokens.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    answer: Tensor
+ENCODER_FILE, CONNECTOR_FILE, LANGUAGE_MODEL = "encoder.safetensors", "connector.safetensors", "language_model"
 
 
 class Policy(nn.Module):
-    """Connector and language model under one roof; the forward pass gives the answers' log-probs."""
+    """Connector and language model under one roof; the forward pass gives the answers' log-probs.
+
+    `encoder` is None where studies are given as encoder features; a policy with its encoder on board takes voxels.
+    """
 
     def __init__(
         self,
@@ -52,96 +47,78 @@ class Policy(nn.Module):
         language_model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         connector: Connector | None,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.language_model = language_model
         self.tokenizer = tokenizer
         self.connector = connector
-        self.image_token_id: Any = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) if connector is not None else None
+        self.encoder = encoder
+        self.positions: int = language_model.config.max_position_embeddings
+        self.writer = PromptWriter(settings, tokenizer, self.positions)
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> "Policy":
-        """The policy of a folder, in evaluation mode on the CPU.
+    def from_pretrained(
+        cls, folder: Path, *, dtype: torch.dtype = torch.float32, with_encoder: bool = False
+    ) -> "Policy":
+        """The policy of a folder, in evaluation mode on the CPU; `with_encoder` takes its encoder on board.
 
-        Raises PolicyError where the folder is no policy.
+        Raises PolicyError where the folder is no policy, or its parts do not fit each other.
         """
         settings = read_settings(folder)
-        language_model = AutoModelForCausalLM.from_pretrained(
-            folder / "language_model", dtype=dtype, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder / "language_model", local_files_only=True, trust_remote_code=False
-        )
-        connector = None
-        if settings.encoder is not None:
-            connector = Connector(settings.encoder.hidden, language_model.config.hidden_size).to(dtype)
-            connector.load_state_dict(load_file(folder / "connector.safetensors"))
-        return cls(settings, language_model, tokenizer, connector).eval()
-
-    def prompt_ids(self, prompt: str) -> list[int]:
-        """The token ids of a prompt, with one image token for each visual token."""
-        tokenizer = self.tokenizer
-        if self.image_token_id is not None:
-            prompt = f"{IMAGE_TOKEN}\n{prompt}"
-        if tokenizer.chat_template:
-            message = [{"role": "user", "content": prompt}]
-            prompt = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-        ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        beginning: Any = tokenizer.bos_token_id
-        if not tokenizer.chat_template and beginning is not None:
-            ids = [beginning, *ids]
-        if self.image_token_id is None or self.settings.encoder is None:
-            return ids
-        if ids.count(self.image_token_id) != 1:
-            raise PolicyError(f"the text of a prompt holds no {IMAGE_TOKEN} of its own: {prompt[:80]!r}")
-        place = ids.index(self.image_token_id)
-        return ids[:place] + [self.image_token_id] * self.settings.encoder.tokens + ids[place + 1 :]
-
-    def answer_ids(self, text: str) -> list[int]:
-        """The token ids of a report that ends where it should."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        end: Any = self.tokenizer.eos_token_id
-        return [*ids, end]
-
-    def collate(self, prompts: list[list[int]], answers: list[list[int]]) -> Tokens:
-        """One right-padded batch of prompts and answers given as token ids."""
-        length = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-        padding = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        ids = torch.full((len(prompts), length), padding, dtype=torch.long)
-        mask = torch.zeros((len(prompts), length), dtype=torch.bool)
-        answer_mask = torch.zeros((len(prompts), length), dtype=torch.bool)
-        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            end = len(prompt) + len(answer)
-            ids[row, :end] = torch.tensor(prompt + answer)
-            mask[row, :end] = True
-            answer_mask[row, len(prompt) : end] = True
-        return Tokens(ids, mask, answer_mask)
-
-    def embed(self, ids_BL: Tensor, prompt_BL: Tensor, features_BVF: Tensor | None) -> Tensor:
-        """The input embeddings `[B, L, D]`: visual tokens where the prompt has image tokens, words elsewhere.
-
-        A policy may sample an image token into its answer: `prompt_BL` keeps it a word there.
-        """
-        embeddings = self.language_model.get_input_embeddings()(ids_BL)
-        if self.connector is None:
-            return embeddings
-        if features_BVF is None:
-            raise PolicyError("an image policy needs encoder features with every prompt")
-        visual = self.connector(features_BVF.to(embeddings.dtype))
-        places = (ids_BL == self.image_token_id) & prompt_BL
-        if int(places.sum()) != visual.shape[0] * visual.shape[1]:
-            raise PolicyError(
-                f"{int(places.sum())} image tokens for {visual.shape[0]} x {visual.shape[1]} visual tokens"
+        place = folder / LANGUAGE_MODEL
+        try:
+            language_model = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, local_files_only=True, trust_remote_code=False
             )
-        return embeddings.masked_scatter(places.unsqueeze(-1), visual)
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise PolicyError(f"{place} holds no language model that can be read: {_one_line(error)}") from error
+        connector = None
+        if settings.connector is not None and settings.encoder is not None:
+            hidden = language_model.config.hidden_size
+            connector = new_connector(settings.connector, settings.encoder, hidden).to(dtype)
+            _fill(connector, folder / CONNECTOR_FILE, f"the encoder's {settings.encoder.hidden} to {hidden} values")
+        encoder = load_encoder(folder).to(dtype) if with_encoder and settings.encoder is not None else None
+        return cls(settings, language_model, tokenizer, connector, encoder).eval()
 
-    def forward(self, tokens: Tokens, features_BVF: Tensor | None) -> Tensor:
+    def prompt(self, text: str) -> Prompt:
+        """The prompt of a text, with its placeholders spread; raises PolicyError as `PromptWriter.prompt`."""
+        return self.writer.prompt(text)
+
+    def answer(self, text: str) -> list[int]:
+        """The token ids of a report that ends where it should."""
+        return self.writer.answer(text)
+
+    def collate(self, prompts: list[Prompt], answers: list[list[int]]) -> Tokens:
+        """One right-padded batch; raises PolicyError for more positions than the language model has."""
+        return self.writer.collate(prompts, answers)
+
+    def embed(self, tokens: Tokens, visual: Sequence[VisualInput] | None) -> Tensor:
+        """The input embeddings `[B, L, D]`: visual tokens where the prompts have image tokens, words elsewhere.
+
+        A policy may sample an image token into its answer: there it stays a word.
+        """
+        words = self.language_model.get_input_embeddings()
+        if self.connector is None or self.settings.encoder is None:
+            return words(tokens.ids)
+        if visual is None:
+            raise PolicyError("an image policy needs encoder features with every prompt")
+        if self.encoder is not None:
+            visual = encoded(self.encoder, visual)
+        spliced = visual_tokens(self.connector, tokens.prompts, visual, self.settings.encoder.hidden, words)
+        places = (tokens.ids == self.writer.image_token_id) & ~tokens.answer
+        if int(places.sum()) != len(spliced):
+            raise PolicyError(f"{int(places.sum())} image tokens for {len(spliced)} visual tokens")
+        # The image token may be the tokenizer's alone, beyond the language model's own vocabulary.
+        return words(tokens.ids.masked_fill(places, 0)).masked_scatter(places.unsqueeze(-1), spliced)
+
+    def forward(self, tokens: Tokens, visual: Sequence[VisualInput] | None) -> Tensor:
         """The log-probs `[B, L]` float32 of the answers' tokens, zero elsewhere."""
-        embeddings = self.embed(tokens.ids, ~tokens.answer, features_BVF)
         model = self.language_model
         hidden = model.base_model(
-            inputs_embeds=embeddings, attention_mask=tokens.mask.long(), use_cache=False
+            inputs_embeds=self.embed(tokens, visual), attention_mask=tokens.mask.long(), use_cache=False
         ).last_hidden_state
         # A token's log-prob comes from the position before it; the vocabulary is computed for answers alone.
         before = tokens.answer[:, 1:]
@@ -150,87 +127,109 @@ class Policy(nn.Module):
         logprobs = torch.zeros(tokens.ids.shape, dtype=torch.float32, device=chosen.device)
         return logprobs.masked_scatter(tokens.answer, -chosen)
 
+    def train_only(self, names: Sequence[str]) -> None:
+        """Makes the named parameters train and freezes all others; where a part bears adapters, those alone train.
+
+        A name is a part (`connector`), a module below it (`connector.mask_encoder`) or a pattern with `*`. Parts that
+        this policy lacks count for nothing. Raises PolicyError for another name that matches no parameter.
+        """
+        parameters = dict(self.named_parameters())
+        adapted = {name.partition(".")[0] for name in parameters if is_adapter(name)}
+        for wanted in names:
+            if wanted not in get_args(Part) and not any(_matches(name, wanted) for name in parameters):
+                raise PolicyError(
+                    f"no parameter of the policy is called {wanted}; its parts are {', '.join(self._parts)}"
+                )
+        for name, parameter in parameters.items():
+            trains = any(_matches(name, wanted) for wanted in names)
+            parameter.requires_grad_(trains and (name.partition(".")[0] not in adapted or is_adapter(name)))
+
+    @property
+    def _parts(self) -> dict[str, nn.Module]:
+        parts = {"language_model": self.language_model, "connector": self.connector, "encoder": self.encoder}
+        return {name: part for name, part in parts.items() if part is not None}
+
     def weights(self) -> dict[str, Tensor]:
-        """Connector and language model as the sampler loads them, adapters merged, by checkpoint names."""
-        merged: dict[str, Tensor] = {}
-        deltas = {
-            name: module.get_delta_weight("default")
-            for name, module in self.language_model.named_modules()
-            if isinstance(module, AdaptedLinear)
+        """Every part as the sampler loads it, adapters merged, by checkpoint names."""
+        weights = {
+            f"{part}.{name}": one for part, module in self._parts.items() for name, one in merged(module).items()
         }
-        for name, tensor in self.language_model.state_dict().items():
-            module, _, parameter = name.rpartition(".base_layer.")
-            if "lora_" in name:
-                continue
-            if module:
-                delta = deltas[module] if parameter == "weight" else 0
-                merged[f"language_model.{module}.{parameter}"] = tensor + delta
-            else:
-                merged[f"language_model.{name}"] = tensor
         if self.language_model.config.tie_word_embeddings:
-            merged.pop("language_model.lm_head.weight", None)
-        if self.connector is not None:
-            merged |= {f"connector.{name}": tensor for name, tensor in self.connector.state_dict().items()}
-        return {name: tensor.detach().contiguous() for name, tensor in merged.items()}
+            weights.pop("language_model.lm_head.weight", None)
+        return {name: tensor.detach().contiguous() for name, tensor in weights.items()}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Takes a state dict as `weights` gives it; the language model must bear no adapters.
+        """Takes a state dict as `weights` gives it; the policy must bear no adapters.
 
         Raises PolicyError where a tensor is missing or unknown.
         """
         state = dict(weights)
         if self.language_model.config.tie_word_embeddings:
-            state["language_model.lm_head.weight"] = state["language_model.model.embed_tokens.weight"]
+            words = self.language_model.get_input_embeddings().weight
+            tied = next(name for name, one in self.named_parameters() if one is words)
+            state["language_model.lm_head.weight"] = state[tied]
         try:
             self.load_state_dict(state)
         except RuntimeError as error:
             raise PolicyError(f"the weights do not fit this policy: {error}") from error
 
     def add_adapters(self, lora: LoraSettings) -> None:
-        """Freezes the language model and puts trainable adapters on it (`B` begins at zero: the same model)."""
-        settings = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets
-        )
-        # peft puts the adapters into the model in place; the wrapper that it returns is not needed.
-        get_peft_model(self.language_model, settings)
+        """Puts adapters onto the parts that the settings name; they alone train there."""
+        for part in lora.parts:
+            if (module := self._parts.get(part)) is not None:
+                add_adapters(module, lora)
 
     def adapters(self) -> dict[str, Tensor]:
         """The adapters' own weights, to go on training from."""
-        return {
-            name: tensor.detach().clone()
-            for name, tensor in self.language_model.state_dict().items()
-            if "lora_" in name
-        }
+        return {name: one.detach().clone() for name, one in self.state_dict().items() if is_adapter(name)}
 
-    def save(self, folder: Path, encoder: Path | None) -> None:
-        """Writes the policy as a folder with its adapters merged; `encoder` is the encoder file to carry along."""
+    def save_pretrained(self, folder: Path, encoder: Path | None) -> None:
+        """Writes the policy as a folder with its adapters merged; `encoder` is the encoder file to carry along, for a
+        policy without its encoder on board.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        weights = self.weights()
-        language = {
-            name.removeprefix("language_model."): tensor
-            for name, tensor in weights.items()
-            if name.startswith("language_model.")
-        }
-        target = folder / "language_model"
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in get_args(Part)}
+        for name, tensor in self.weights().items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        target = folder / LANGUAGE_MODEL
         self.language_model.config.save_pretrained(target)
         if self.language_model.generation_config is not None:
             self.language_model.generation_config.save_pretrained(target)
-        save_file(language, target / "model.safetensors", metadata={"format": "pt"})
+        save_file(parts["language_model"], target / "model.safetensors", metadata={"format": "pt"})
         self.tokenizer.save_pretrained(target)
-        if self.connector is not None:
-            save_file(self.connector.state_dict(), folder / "connector.safetensors")
-        if encoder is not None:
-            (folder / "encoder.safetensors").write_bytes(encoder.read_bytes())
+        if parts["connector"]:
+            save_file(parts["connector"], folder / CONNECTOR_FILE)
+        if parts["encoder"]:
+            save_file(parts["encoder"], folder / ENCODER_FILE)
+        elif encoder is not None:
+            shutil.copyfile(encoder, folder / ENCODER_FILE)
         if adapters := self.adapters():
             save_file(adapters, folder / "adapters.safetensors")
         (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
 
 
-def load_encoder(folder: Path) -> CTViT:
-    """The frozen vision encoder of a policy folder, in evaluation mode; raises PolicyError where it has none."""
+def load_encoder(folder: Path) -> nn.Module:
+    """The vision encoder of a policy folder, frozen and in evaluation mode; raises PolicyError where it has none."""
     settings = read_settings(folder)
     if settings.encoder is None:
         raise PolicyError(f"{folder} is a text-only policy: it has no vision encoder")
-    encoder = CTViT(settings.encoder)
-    encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
+    encoder = new_encoder(settings.encoder)
+    _fill(encoder, folder / ENCODER_FILE, f"a {settings.encoder.kind} of {settings.encoder.hidden} values")
     return encoder.eval().requires_grad_(False)
+
+
+def _fill(module: nn.Module, path: Path, what: str) -> None:
+    """Loads a part's weights, strictly."""
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise PolicyError(f"{path} does not hold what policy.json says ({what}): {_one_line(error)}") from error
+
+
+def _matches(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}.") or fnmatchcase(name, wanted)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""A text-only policy from a pretrained language model: a Hugging Face folder or a GGUF file."""
+"""A policy around a pretrained language model: a Hugging Face folder or a GGUF file."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
+from rlaif.models.new_policy import seeded_connector
 from rlaif.models.policy import Policy
-from rlaif.models.settings import PolicyError, PolicySettings
+from rlaif.models.prompt import IMAGE_TOKEN
+from rlaif.models.settings import LanguageModelSettings, PolicyError, PolicySettings
 
 
-def pretrained_policy(settings: PolicySettings, path: str | None, package: str | None) -> Policy:
-    """The policy of a pretrained model, in float32.
+def pretrained_policy(settings: PolicySettings, path: str | None, package: str | None, *, seed: int = 0) -> Policy:
+    """The policy of a pretrained model, in float32, with a new connector where it reads images.
 
     `path` is a Hugging Face folder or a .gguf file; without it, the .gguf file that the installed
     `package` carries. Raises PolicyError where there is none.
@@ -36,7 +38,10 @@ def pretrained_policy(settings: PolicySettings, path: str | None, package: str |
         model = plain
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Policy(settings, model, tokenizer, None)
+    if settings.encoder is not None:
+        # The language model keeps its vocabulary: visual tokens take this one's places before it sees them.
+        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
+    return Policy(settings, model, tokenizer, seeded_connector(settings, model.config.hidden_size, seed=seed))
 
 
 def pretrained_source(path: str | None, package: str | None) -> Path:
@@ -56,6 +61,22 @@ def pretrained_configuration(source: Path) -> PretrainedConfig:
         return AutoConfig.from_pretrained(folder, gguf_file=file, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded(source, error) from error
+
+
+def check_architecture(found: PretrainedConfig, expected: LanguageModelSettings, place: str) -> None:
+    """Raises PolicyError where a pretrained model's widths are not those that the policy's size names."""
+    wanted = {
+        "hidden_size": expected.hidden,
+        "num_hidden_layers": expected.layers,
+        "num_attention_heads": expected.heads,
+    }
+    other = {name: getattr(found, name) for name, value in wanted.items() if getattr(found, name) != value}
+    if other:
+        raise PolicyError(
+            f"{place} has {', '.join(f'{name} {value}' for name, value in other.items())} where the policy's size has "
+            f"{', '.join(str(wanted[name]) for name in other)}: name the model of that size, or set "
+            "policy.language_model=null to take it as it is"
+        )
 
 
 def _folder_and_file(source: Path) -> tuple[Path, str | None]:

@@ -1,73 +1,52 @@
 """What a policy folder says of itself, and the sizes of a small policy: read in milliseconds, without the engines."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rlaif.models.connectors.settings import ConnectorSettings, RegionSettings
+from rlaif.models.encoders.settings import EncoderSettings
+from rlaif.reports.regions import REGIONS
+
 POLICY_FILE = "policy.json"
+
+Part = Literal["encoder", "connector", "language_model"]
+TableName = Literal[
+    "ct_clip", "ct_clip_encoder", "m3d_vit", "m3d_clip", "m3d_lamed", "radfm", "radfm_perceiver", "reg2rg", "mu2"
+]
+"""Publications whose names of weights are known (`rlaif.models.published`)."""
 
 
 class PolicyError(ValueError):
     """A policy folder or a batch that cannot be used, with the reason."""
 
 
-class CTViTSettings(BaseModel):
-    """The geometry of the encoder: voxels, patches, widths and depths."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    volume: tuple[int, int, int]
-    """Voxels of the recipe's output: depth, height, width."""
-    patch: tuple[int, int, int]
-    """Voxels of one patch: depth, height, width."""
-    hidden: int = 512
-    spatial_depth: int = 4
-    slice_depth: int = 4
-    heads: int = 8
-    head_size: int = 32
-    pool: int = 2
-    """Kernel of the closing 3D average pooling."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "CTViTSettings":
-        for axis, voxels, patch in zip(("depth", "height", "width"), self.volume, self.patch, strict=True):
-            if voxels % (patch * self.pool):
-                raise ValueError(
-                    f"volume {axis} {voxels} is no multiple of patch {patch} x pool {self.pool}: change one of them"
-                )
-        return self
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Patches along depth, height and width."""
-        depth, height, width = (voxels // patch for voxels, patch in zip(self.volume, self.patch, strict=True))
-        return depth, height, width
-
-    @property
-    def tokens(self) -> int:
-        """Visual tokens of one study, after the pooling."""
-        depth, height, width = (patches // self.pool for patches in self.grid)
-        return depth * height * width
-
-
 class LanguageModelSettings(BaseModel):
-    """The widths of a small Llama and the size of its vocabulary."""
+    """The widths of a causal language model and the size of its vocabulary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    architecture: Literal["llama", "gpt2"] = "llama"
     hidden: int = Field(ge=1)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
+    key_value_heads: int | None = Field(default=None, ge=1)
+    """Heads of keys and values (grouped attention); None: as many as heads."""
     intermediate: int = Field(ge=1)
     vocabulary: int = Field(ge=260)
     """At least the 256 bytes and the four special tokens, so that any text can be spelt."""
     positions: int = Field(ge=1)
+    tied: bool = False
+    """Whether input and output embeddings are one."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "LanguageModelSettings":
         # Rotary positions turn the two halves of each head against each other.
         if self.hidden % (2 * self.heads):
             raise ValueError(f"hidden {self.hidden} is no multiple of 2 x heads {self.heads}: change one of the two")
+        if self.heads % (self.key_value_heads or self.heads):
+            raise ValueError(f"heads {self.heads} are no multiple of key_value_heads {self.key_value_heads}")
         return self
 
 
@@ -80,19 +59,60 @@ class PolicySettings(BaseModel):
     size: str
     recipe: str | None
     """The preprocessing that the encoder expects; None for a text-only policy."""
-    encoder: CTViTSettings | None
+    encoder: EncoderSettings | None
+    connector: ConnectorSettings | None
+    template: str | None = None
+    """The words around a prompt, with `{prompt}` in its place; None: the tokenizer's chat template, or none."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PolicySettings":
+        present = {name: getattr(self, name) is not None for name in ("recipe", "encoder", "connector")}
+        if len(set(present.values())) > 1:
+            raise ValueError(f"an image policy has recipe, encoder and connector, a text-only one none: {present}")
+        if self.encoder is not None and self.connector is not None:
+            # Raises where the connector does not fit the encoder's grid.
+            self.connector.tokens(self.encoder)
+        if self.template is not None and self.template.count("{prompt}") != 1:
+            raise ValueError(f"template {self.template!r} must hold {{prompt}} once")
+        return self
+
+    @property
+    def image_tokens(self) -> int:
+        """Visual tokens of a whole scan; 0 for a text-only policy."""
+        if self.encoder is None or self.connector is None:
+            return 0
+        return self.connector.tokens(self.encoder)
+
+    @property
+    def region_tokens(self) -> int:
+        """Visual tokens of one region; 0 for policies that read none."""
+        return self.connector.region_tokens if isinstance(self.connector, RegionSettings) else 0
+
+    @property
+    def views(self) -> int:
+        """Volumes that a study hands to the encoder at most: the scan, and each of the ten regions."""
+        return 1 + len(REGIONS) if self.region_tokens else 1
+
+    @property
+    def reads(self) -> Literal["findings", "scan", "regions"]:
+        """What the policy writes its report from."""
+        if self.connector is None:
+            return "findings"
+        return "regions" if self.region_tokens else "scan"
 
 
 class LoraSettings(BaseModel):
-    """Low-rank adapters on the language model's linear layers."""
+    """Low-rank adapters on linear layers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int
-    alpha: int
-    dropout: float
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
     targets: str | list[str]
-    """Module names, or `all-linear`."""
+    """Names of the language model's modules, or `all-linear`."""
+    parts: tuple[Literal["language_model", "connector"], ...] = ("language_model",)
+    """The parts of the policy that bear adapters; in the connector, all of its linear layers do."""
 
 
 def read_settings(folder: Path) -> PolicySettings:
@@ -105,5 +125,5 @@ def read_settings(folder: Path) -> PolicySettings:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise PolicyError(
-            f"{path} does not describe a policy ({faults}); take it from the run that wrote it"
+            f"{path} does not describe a policy ({faults}); take it from the run that wrote it, or see docs/policies.md"
         ) from error

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from rlaif.models.connector import Connector
-from rlaif.models.ctvit import CTViT
-from rlaif.models.settings import CTViTSettings, LoraSettings, PolicyError
+from rlaif.models.adapters import add_adapters
+from rlaif.models.connectors.build import new_connector
+from rlaif.models.encoders.build import new_encoder
+from rlaif.models.settings import LoraSettings, PolicyError, PolicySettings
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,24 @@ class PolicySize:
         return self.language_model + self.connector
 
 
-def policy_size(
-    configuration: PretrainedConfig, encoder: CTViTSettings | None, lora: LoraSettings | None
-) -> PolicySize:
+def policy_size(configuration: PretrainedConfig, settings: PolicySettings, lora: LoraSettings | None) -> PolicySize:
     """The size of a policy around a language model of the given configuration."""
     with torch.device("meta"):
         language = AutoModelForCausalLM.from_config(configuration)
-        connector = Connector(encoder.hidden, configuration.hidden_size) if encoder is not None else None
-        vision = CTViT(encoder) if encoder is not None else None
-        plain = _count(language)
-        adapters = 0
-        if lora is not None:
-            get_peft_model(language, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets))
-            adapters = _count(language) - plain
+        connector = vision = None
+        if settings.encoder is not None and settings.connector is not None:
+            vision = new_encoder(settings.encoder)
+            connector = new_connector(settings.connector, settings.encoder, configuration.hidden_size)
+        plain, adapters = _count(language) + _count(connector), 0
+        sizes = _count(language), _count(connector)
+        parts = {"language_model": language, "connector": connector}
+        for part in lora.parts if lora is not None else ():
+            if lora is not None and (module := parts[part]) is not None:
+                add_adapters(module, lora)
+        adapters = _count(language) + _count(connector) - plain
     return PolicySize(
-        language_model=plain,
-        connector=_count(connector),
+        language_model=sizes[0],
+        connector=sizes[1],
         encoder=_count(vision),
         adapters=adapters,
         hidden=configuration.hidden_size,

@@ -1,15 +1,17 @@
 """What is put to the policy, and what it should answer."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from rlaif.records import Case, Study
+from rlaif.reports.region_reports import region_answer, region_order, region_prompt
 
 Target = Literal["findings", "impression", "both"]
 
 _IMAGE_PROMPTS: dict[Target, str] = {
-    "findings": "Describe the findings of this chest CT.",
-    "impression": "Give the impression of this chest CT.",
-    "both": "Write the report of this chest CT: findings and impression.",
+    "findings": "<image>\nDescribe the findings of this chest CT.",
+    "impression": "<image>\nGive the impression of this chest CT.",
+    "both": "<image>\nWrite the report of this chest CT: findings and impression.",
 }
 _FROM_FINDINGS = "Findings: {findings}\nGive the impression of these findings."
 
@@ -31,29 +33,50 @@ def target_text(study: Study, target: Target) -> str | None:
     return f"Findings: {findings}\nImpression: {impression}" if findings and impression else None
 
 
-def case_of(study: Study, target: Target, feature_key: str | None, *, from_findings: bool = False) -> Case:
-    """The case of a study: its prompt and target text; the case bears the study's id.
+def image_case(study: Study, target: Target, feature_key: str | None) -> Case:
+    """The case of a study whose report is written from its whole scan; the case bears the study's id."""
+    text = target_text(study, target)
+    return _case(study, _IMAGE_PROMPTS[target], target=text, answer=text, feature_key=feature_key)
 
-    With `from_findings` the prompt holds the findings and asks for the impression, for text-only
-    policies. Raises ValueError where the study has no findings then, or where the target is not the
-    impression.
+
+def findings_case(study: Study, target: Target) -> Case:
+    """The case of a study whose impression is written from its findings, for text-only policies.
+
+    Raises ValueError where the study has no findings, or where the target is not the impression.
     """
-    prompt = _IMAGE_PROMPTS[target]
-    if from_findings:
-        findings = _text(study.findings)
-        if target != "impression":
-            raise ValueError(
-                f"a text-only policy writes the impression from the findings: target {target!r} is not possible"
-            )
-        if findings is None:
-            raise ValueError(f"study {study.study_id} has no findings to write an impression from")
-        prompt = _FROM_FINDINGS.format(findings=findings)
+    if target != "impression":
+        raise ValueError(
+            f"a text-only policy writes the impression from the findings: target {target!r} is not possible"
+        )
+    findings, impression = _text(study.findings), _text(study.impression)
+    if findings is None:
+        raise ValueError(f"study {study.study_id} has no findings to write an impression from")
+    return _case(study, _FROM_FINDINGS.format(findings=findings), target=impression, answer=impression)
+
+
+def region_case(study: Study, target: Target, feature_key: str | None, regions: Iterable[str]) -> Case:
+    """The case of a study whose report is written region by region, in an order that the study's id shuffles.
+
+    Reg2RG trains on the regions that have sentences and is tested on every region with a mask: so is it here, by the
+    study's split. The target is the study's own text or, where it has none, its regions' sentences.
+    """
+    reports = study.region_reports or {}
+    asked = [name for name in regions if study.split == "heldout" or name in reports]
+    order = region_order(asked, study.study_id)
+    told = [name for name in order if name in reports]
+    text = target_text(study, target) or " ".join(reports[name] for name in told) or None
+    answer = region_answer(order, reports) if order and len(told) == len(order) else None
+    return _case(study, region_prompt(order), target=text, answer=answer, feature_key=feature_key)
+
+
+def _case(study: Study, prompt: str, *, target: str | None, answer: str | None, feature_key: str | None = None) -> Case:
     return Case(
         case_id=study.study_id,
         study_id=study.study_id,
         patient_id=study.patient_id,
         prompt=prompt,
-        target=target_text(study, target),
+        target=target,
+        answer=answer,
         feature_key=feature_key,
         labels=study.labels,
     )

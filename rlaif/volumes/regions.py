@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from rlaif.records import Study
 from rlaif.storage import local_copy
 from rlaif.volumes.grid import Grid, read_grid
 from rlaif.volumes.intensity import Box, foreground
@@ -116,9 +115,9 @@ def mask_remarks(ct: Path, series: str | None, masks: Iterable[str]) -> tuple[st
     return tuple(remarks)
 
 
-def mask_files(study: Study) -> list[str]:
+def mask_files(regions: Mapping[str, Iterable[str]]) -> list[str]:
     """The files of a study's region masks, each once, without their labels."""
-    sources = {source for sources in (study.regions or {}).values() for source in sources}
+    sources = {source for sources in regions.values() for source in sources}
     return sorted({match[1] if (match := _LABELS.fullmatch(source)) else source for source in sources})
 
 

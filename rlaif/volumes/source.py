@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from rlaif.records import Study
 from rlaif.storage import file_states, local_copy, with_retries
 from rlaif.volumes.recipes import Recipe
+from rlaif.volumes.regions import mask_files
 from rlaif.volumes.volume import Orientation, Volume, VolumeError, check_hounsfield, read_volume
 
 # Raised when reading or resampling gives other values for the same file and recipe: earlier features are then stale.
@@ -90,14 +91,23 @@ class VolumeSource:
         check_hounsfield(volume)
         return volume
 
-    def feature_key(self, recipe: Recipe, orientation: Orientation, encoder_checksum: str) -> str:
+    def feature_key(
+        self,
+        recipe: Recipe,
+        orientation: Orientation,
+        encoder_checksum: str,
+        regions: Mapping[str, Sequence[str]] | None = None,
+    ) -> str:
         """The key of this CT's features: its files, what tables say of it, recipe, orientation, encoder and dtype.
 
-        Files count by name, size and time of change; a series by all files of its folder. Raises FileNotFoundError
-        where nothing is there, and StorageUnavailable.
+        `regions` are the masks that a region-guided policy reads; None where it reads none. Files count by name, size
+        and time of change; a series by all files of its folder. Raises FileNotFoundError where nothing is there, and
+        StorageUnavailable.
         """
         states = file_states(self.location)
         identity = [READING, asdict(self), states, recipe.checksum, orientation, encoder_checksum, "float16"]
+        if regions is not None:
+            identity += [sorted(regions.items()), [file_states(mask) for mask in mask_files(regions)]]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 

@@ -15,12 +15,13 @@ from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, Case, Judgement, Pair
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-PROMPT = "Describe the findings of this chest CT."
+PROMPT = "<image>\nDescribe the findings of this chest CT."
 
 
 def cases(count: int) -> list[Case]:
     return [
-        Case(f"case-{n}", f"study-{n}", f"patient-{n}", PROMPT, "There is no nodule.", f"f{n}") for n in range(count)
+        Case(f"case-{n}", f"study-{n}", f"patient-{n}", PROMPT, "There is no nodule.", None, f"f{n}")
+        for n in range(count)
     ]
 
 
@@ -97,7 +98,9 @@ def test_a_round_without_pairs_keeps_its_policy_and_wrong_weights_fail_it(
     fleet: Fleet, small: Any, tmp_path: Path
 ) -> None:
     config = small.config("learner.gap_candidates=6")
-    ungraded = [Case(one.case_id, one.study_id, one.patient_id, PROMPT, None, one.feature_key) for one in cases(2)]
+    ungraded = [
+        Case(one.case_id, one.study_id, one.patient_id, PROMPT, None, None, one.feature_key) for one in cases(2)
+    ]
     with RunFolder.open(tmp_path, "run", config.plain()) as run:
         sample_and_judge(run, config, fleet, ungraded, small.first, 0)
         assert {one.failure for one in run.read("round-000/judgements", Judgement)} <= {

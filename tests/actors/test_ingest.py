@@ -95,7 +95,7 @@ def test_good_studies_get_their_features_and_bad_ones_a_reason(
         expected = direct(small, volume)
         key = keys[f"good-{number}"]
         assert key is not None
-        found = store.get(key)
+        found = store.get(key).image
         assert found.dtype == torch.float16 and found.shape == expected.shape
         assert float((found.float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
 
@@ -117,7 +117,9 @@ def test_volumes_in_a_bucket_give_the_features_of_the_disk(
         assert isinstance(one, Ingested) and one.feature_key is not None
         assert one.read_s > 0 and one.recipe_s > 0 and one.encode_s > 0
         expected = direct(small, volume)
-        assert float((store.get(one.feature_key).float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
+        assert float((store.get(one.feature_key).image.float() - expected).abs().max()) < 2e-3 * float(
+            expected.abs().max()
+        )
 
 
 def test_without_an_encoder_volumes_are_read_and_nothing_is_written(
@@ -139,7 +141,7 @@ def test_what_tables_say_of_a_volume_is_applied(cluster: None, small: Any, volum
     keys, reasons = run([replace(stored, rescale=(1.0, -1024.0))], small, tmp_path / "store")
     assert not reasons and keys["stored"] is not None
     expected = direct(small, volumes[0])
-    found = FeatureStore(tmp_path / "store").get(keys["stored"])
+    found = FeatureStore(tmp_path / "store").get(keys["stored"]).image
     assert float((found.float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
 
 

@@ -13,9 +13,12 @@ from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.features import FeatureStore
 from rlaif.ledger import RunFolder
-from rlaif.models.settings import CTViTSettings
+from rlaif.models.connectors.settings import MlpSettings
+from rlaif.models.encoders.settings import CTViTSettings
+from rlaif.models.settings import PolicySettings
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.tables import Table
+from rlaif.vision import StoredFeatures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -38,13 +41,18 @@ def open_run(small: Any, root: Path, name: str, volumes: list[Path], *overrides:
     return run, config
 
 
+def stored(run: RunFolder, config: Any, small: Any) -> Path:
+    vision = ingest_studies(run, config, small.first)
+    assert isinstance(vision, StoredFeatures)
+    return vision.folder
+
+
 def test_a_run_takes_from_the_store_what_another_has_made(
     cluster: None, small: Any, volumes: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, config = open_run(small, tmp_path, "one", volumes[:3])
     with run:
-        store = ingest_studies(run, config, small.first)
-        assert store is not None
+        store = stored(run, config, small)
         facts = run.facts("ingest")
         assert (facts["volumes"], facts["kept"], facts["reused"], facts["quarantined"]) == (3, 3, 0, 0)
     assert (
@@ -55,7 +63,7 @@ def test_a_run_takes_from_the_store_what_another_has_made(
 
     run, config = open_run(small, tmp_path, "two", volumes)
     with run:
-        assert ingest_studies(run, config, small.first) == store
+        assert stored(run, config, small) == store
         facts = run.facts("ingest")
         assert (facts["volumes"], facts["kept"], facts["reused"]) == (4, 4, 3)
         keys = {one.feature_key for one in run.read("features", Ingested)}
@@ -94,11 +102,10 @@ def test_features_that_the_cache_has_lost_are_made_again(
 ) -> None:
     run, config = open_run(small, tmp_path, "run", volumes)
     with run:
-        store = ingest_studies(run, config, small.first)
-        assert store is not None
+        store = stored(run, config, small)
         keys = FeatureStore(store).keys()
         shutil.rmtree(store)
-        assert ingest_studies(run, config, small.first) == store
+        assert stored(run, config, small) == store
         assert FeatureStore(store).keys() == keys and len(keys) == 4
         assert {one.feature_key for one in run.read("features", Ingested)} == keys
 
@@ -121,5 +128,6 @@ def test_one_bad_study_in_ten_is_set_aside_and_counts_add_up(
 
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_any_is_made(tmp_path: Path) -> None:
     encoder = CTViTSettings(volume=(240, 480, 480), patch=(15, 30, 30))
+    policy = PolicySettings(name="x", size="x", recipe="ctclip_v1", encoder=encoder, connector=MlpSettings())
     with pytest.raises(ConfigurationError, match=r"the encoder features need 4768\.4 TiB and .* free"):
-        tell_size(10**10, 0, encoder, tmp_path / "store")
+        tell_size(10**10, 0, policy, tmp_path / "store")

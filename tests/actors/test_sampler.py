@@ -17,16 +17,18 @@ from rlaif.models.policy import Policy
 from rlaif.records import Candidate, Case
 
 pytestmark = pytest.mark.slow
-PROMPT = "Describe the findings of this chest CT."
+PROMPT = "<image>\nDescribe the findings of this chest CT."
 Sample = Callable[..., list[Candidate]]
 
 
 def case(number: int, prompt: str = PROMPT) -> Case:
-    return Case(f"case-{number}", f"study-{number}", f"patient-{number}", prompt, "Clear lungs.", f"f{number}")
+    return Case(
+        f"case-{number}", f"study-{number}", f"patient-{number}", prompt, "Clear lungs.", "Clear lungs.", f"f{number}"
+    )
 
 
 def weights_of(folder: Path, version: int) -> Weights:
-    tensors = Policy.load(folder).weights()
+    tensors = Policy.from_pretrained(folder).weights()
     return Weights(version, checksum_of(tensors), tensors)
 
 
@@ -52,9 +54,9 @@ def gap(policy: Policy, features: Path, candidates: Sequence[Candidate], key: st
     store = FeatureStore(features)
     gaps = []
     for one in candidates:
-        tokens = policy.collate([policy.prompt_ids(one.prompt)], [list(one.token_ids)])
+        tokens = policy.collate([policy.prompt(one.prompt)], [list(one.token_ids)])
         with torch.inference_mode():
-            ours = policy(tokens, store.batch([key or str(one.feature_key)]))[tokens.answer]
+            ours = policy(tokens, [store.get(key or str(one.feature_key))])[tokens.answer]
         gaps.append((ours - torch.tensor(one.logprobs)).abs())
     return float(torch.cat(gaps).mean())
 
@@ -82,7 +84,7 @@ def test_the_same_seed_gives_the_same_text_and_another_round_another(sampler: An
 
 
 def test_logprobs_are_those_of_the_policy_that_the_sampler_says_it_uses(sampler: Any, small: Any) -> None:
-    first, second = Policy.load(small.first), Policy.load(small.second)
+    first, second = Policy.from_pretrained(small.first), Policy.from_pretrained(small.second)
     before = sample(sampler, [six(0), six(1)])
     assert gap(first, small.features, before) < 1e-4
     assert gap(second, small.features, before) > 1e-2
@@ -97,7 +99,7 @@ def test_logprobs_are_those_of_the_policy_that_the_sampler_says_it_uses(sampler:
 
 
 def test_the_policy_reads_the_image(sampler: Any, small: Any) -> None:
-    policy = Policy.load(small.first)
+    policy = Policy.from_pretrained(small.first)
     own = sample(sampler, [six(0)])
     others = sample(sampler, [six(0, feature_key="f5")])
     assert {one.feature_key for one in others} == {"f5"}
@@ -113,11 +115,14 @@ def test_weights_that_are_not_what_was_sent_are_refused(sampler: Any, small: Any
     with pytest.raises(RayTaskError, match=r"weights version 8 arrived as .* sent as") as caught:
         ray.get(sampler.load.remote(damaged), timeout=60)
     assert isinstance(caught.value.cause, StaleWeights)
-    assert ray.get(sampler.ready.remote(), timeout=60) == (0, checksum_of(Policy.load(small.first).weights()))
+    assert ray.get(sampler.ready.remote(), timeout=60) == (
+        0,
+        checksum_of(Policy.from_pretrained(small.first).weights()),
+    )
 
 
 def test_a_prompt_too_long_is_unusable_and_stops_nobody(sampler: Any) -> None:
-    long = Request(case(1, prompt="Describe the findings. " * 60), "f1", 6, 1.0)
+    long = Request(case(1, prompt="<image>" + "Describe the findings. " * 60), "f1", 6, 1.0)
     candidates = sample(sampler, [long, six(0)])
     refused = [one for one in candidates if one.case_id == "case-1"]
     assert [(one.index, one.finish_reason, one.usable, one.text) for one in refused] == [

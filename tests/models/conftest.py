@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from rlaif.models.connectors.settings import MlpSettings
+from rlaif.models.encoders.settings import CTViTSettings
+from rlaif.models.new_policy import new_policy
 from rlaif.models.policy import Policy
-from rlaif.models.settings import CTViTSettings, LanguageModelSettings, PolicySettings
-from rlaif.models.tiny import new_policy
+from rlaif.models.settings import LanguageModelSettings, PolicySettings
 
 TEXTS = ["Describe the findings of this chest CT.", "A small left pleural effusion.", "No pleural effusion. Normal."]
 
@@ -21,7 +23,11 @@ def make_policy() -> Callable[..., Policy]:
             volume=(8, 8, 8), patch=(2, 2, 2), hidden=16, spatial_depth=1, slice_depth=1, heads=2, head_size=8
         )
         settings = PolicySettings(
-            name="test", size="tiny", recipe="phantom" if image else None, encoder=encoder if image else None
+            name="test",
+            size="tiny",
+            recipe="phantom" if image else None,
+            encoder=encoder if image else None,
+            connector=MlpSettings() if image else None,
         )
         language = LanguageModelSettings(hidden=32, layers=2, heads=2, intermediate=64, vocabulary=300, positions=128)
         policy = new_policy(settings, language, TEXTS, seed=seed)

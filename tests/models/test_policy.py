@@ -9,25 +9,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlaif.models.ctvit import CTViT
-from rlaif.models.policy import IMAGE_TOKEN, Policy, Tokens, load_encoder
+from rlaif.models.encoders.ctvit import CTViT
+from rlaif.models.policy import Policy, load_encoder
+from rlaif.models.prompt import IMAGE_TOKEN, Tokens
 from rlaif.models.settings import LoraSettings, PolicyError, read_settings
+from rlaif.models.visual_input import VisualInput
 
 Make = Callable[..., Policy]
-PROMPT = "Describe the findings of this chest CT."
+PROMPT = "<image>\nDescribe the findings of this chest CT."
 ANSWERS = ["A small left pleural effusion.", "Normal.", "No pleural effusion. Normal."]
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear")
 
 
-def features(count: int, seed: int = 0) -> Tensor:
-    return torch.randn(count, 8, 16, generator=torch.Generator().manual_seed(seed))
+def features(count: int, seed: int = 0) -> list[VisualInput]:
+    return [VisualInput(one) for one in torch.randn(count, 8, 16, generator=torch.Generator().manual_seed(seed))]
 
 
 def batch(policy: Policy, answers: list[str] = ANSWERS) -> Tokens:
-    return policy.collate([policy.prompt_ids(PROMPT)] * len(answers), [policy.answer_ids(text) for text in answers])
+    prompt = PROMPT if policy.connector is not None else PROMPT.removeprefix("<image>\n")
+    return policy.collate([policy.prompt(prompt)] * len(answers), [policy.answer(text) for text in answers])
 
 
-def logprobs(policy: Policy, tokens: Tokens, given: Tensor | None) -> Tensor:
+def logprobs(policy: Policy, tokens: Tokens, given: list[VisualInput] | None) -> Tensor:
     with torch.inference_mode():
         return policy(tokens, given)
 
@@ -70,13 +73,26 @@ def test_the_report_depends_on_the_image(make_policy: Make) -> None:
 
 def test_a_prompt_has_one_place_for_each_visual_token(make_policy: Make) -> None:
     policy = make_policy()
-    ids = policy.prompt_ids(PROMPT)
-    assert ids[0] == policy.tokenizer.bos_token_id and ids.count(policy.image_token_id) == 8
-    assert policy.tokenizer.decode(ids[9:]) == f"\n{PROMPT}"
-    with pytest.raises(PolicyError, match=f"holds no {IMAGE_TOKEN} of its own"):
-        policy.prompt_ids(f"What is {IMAGE_TOKEN}?")
+    prompt = policy.prompt(PROMPT)
+    words = PROMPT.removeprefix("<image>\n")
+    assert prompt.ids[0] == policy.tokenizer.bos_token_id and prompt.ids.count(policy.writer.image_token_id) == 8
+    assert policy.tokenizer.decode(prompt.ids[9:]) == f"\n{words}" and prompt.slots == (None,)
+    assert policy.tokenizer.decode(prompt.question) == words
     text_only = make_policy(image=False)
-    assert text_only.tokenizer.decode(text_only.prompt_ids(PROMPT)) == f"<s>{PROMPT}"
+    assert text_only.tokenizer.decode(text_only.prompt(words).ids) == f"<s>{words}"
+
+
+def test_prompts_that_do_not_fit_the_policy_are_refused(make_policy: Make) -> None:
+    policy = make_policy()
+    for text, reason in (
+        ("What is this?", "has no <image>, where the scan goes once"),
+        (f"{IMAGE_TOKEN} and {IMAGE_TOKEN}", "has 2 <image>"),
+        (f"{IMAGE_TOKEN} and <region:lung>", r"asks for regions \['lung'\], which test does not read"),
+    ):
+        with pytest.raises(PolicyError, match=reason):
+            policy.prompt(text)
+    with pytest.raises(PolicyError, match=r"prompt and report take \d+ positions, the language model has 128"):
+        policy.collate([policy.prompt(PROMPT)], [policy.answer("effusion " * 100)])
 
 
 def test_a_chat_template_frames_the_prompt(make_policy: Make) -> None:
@@ -85,29 +101,29 @@ def test_a_chat_template_frames_the_prompt(make_policy: Make) -> None:
         "{% for message in messages %}[{{ message.role }}] {{ message.content }}{% endfor %}"
         "{% if add_generation_prompt %} [say] {% endif %}"
     )
-    ids = policy.prompt_ids(PROMPT)
-    assert ids.count(policy.image_token_id) == 8
-    shown = policy.tokenizer.decode([one for one in ids if one != policy.image_token_id])
-    assert shown == f"[user] \n{PROMPT} [say] "
+    ids = policy.prompt(PROMPT).ids
+    assert ids.count(policy.writer.image_token_id) == 8
+    shown = policy.tokenizer.decode([one for one in ids if one != policy.writer.image_token_id])
+    assert shown == "[user] \nDescribe the findings of this chest CT. [say] "
 
 
 def test_answers_end_with_the_end_token(make_policy: Make) -> None:
     policy = make_policy()
-    assert policy.answer_ids("Normal.")[-1] == policy.tokenizer.eos_token_id
-    assert policy.tokenizer.decode(policy.answer_ids("Normal.")) == "Normal.</s>"
+    assert policy.answer("Normal.")[-1] == policy.tokenizer.eos_token_id
+    assert policy.tokenizer.decode(policy.answer("Normal.")) == "Normal.</s>"
 
 
 def test_an_image_token_sampled_into_an_answer_stays_a_word(make_policy: Make) -> None:
     policy, given = make_policy(), features(1)
-    assert policy.image_token_id is not None
-    answer = [*policy.answer_ids("Normal.")[:-1], policy.image_token_id, policy.tokenizer.eos_token_id]
-    tokens = policy.collate([policy.prompt_ids(PROMPT)], [answer])
-    embeddings = policy.embed(tokens.ids, ~tokens.answer, given)[0]
+    image = policy.writer.image_token_id
+    answer = [*policy.answer("Normal.")[:-1], image, policy.tokenizer.eos_token_id]
+    tokens = policy.collate([policy.prompt(PROMPT)], [answer])
+    embeddings = policy.embed(tokens, given)[0]
     words = policy.language_model.get_input_embeddings().weight
     place = len(tokens.ids[0]) - 2
-    assert torch.equal(embeddings[place], words[policy.image_token_id])
+    assert torch.equal(embeddings[place], words[image])
     assert policy.connector is not None
-    assert torch.allclose(embeddings[1:9], policy.connector(given)[0], atol=1e-6)
+    assert torch.allclose(embeddings[1:9], policy.connector(given[0].image[None])[0], atol=1e-6)
     assert torch.isfinite(logprobs(policy, tokens, given)).all()
 
 
@@ -115,7 +131,7 @@ def test_features_that_are_missing_or_too_few_are_refused(make_policy: Make) -> 
     policy = make_policy()
     with pytest.raises(PolicyError, match="needs encoder features with every prompt"):
         policy(batch(policy), None)
-    with pytest.raises(PolicyError, match="24 image tokens for 2 x 8 visual tokens"):
+    with pytest.raises(PolicyError, match="24 image tokens for 16 visual tokens"):
         policy(batch(policy), features(2))
 
 
@@ -123,10 +139,10 @@ def test_features_that_are_missing_or_too_few_are_refused(make_policy: Make) -> 
 def test_a_saved_policy_gives_the_same_log_probs(make_policy: Make, tmp_path: Path, image: bool) -> None:
     policy = make_policy(image=image)
     given = features(3) if image else None
-    policy.save(tmp_path / "policy", None)
-    loaded = Policy.load(tmp_path / "policy")
+    policy.save_pretrained(tmp_path / "policy", None)
+    loaded = Policy.from_pretrained(tmp_path / "policy")
     assert loaded.settings == policy.settings and not loaded.training
-    assert loaded.prompt_ids(PROMPT) == policy.prompt_ids(PROMPT)
+    assert loaded.prompt(PROMPT) == policy.prompt(PROMPT)
     assert torch.equal(logprobs(loaded, batch(loaded), given), logprobs(policy, batch(policy), given))
     assert {name: float(w.sum()) for name, w in loaded.weights().items()} == {
         name: float(w.sum()) for name, w in policy.weights().items()
@@ -135,11 +151,11 @@ def test_a_saved_policy_gives_the_same_log_probs(make_policy: Make, tmp_path: Pa
 
 def test_stock_transformers_load_the_language_model(make_policy: Make, tmp_path: Path) -> None:
     policy = make_policy()
-    policy.save(tmp_path, None)
+    policy.save_pretrained(tmp_path, None)
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "language_model", local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "language_model", local_files_only=True)
     ids = tokenizer(ANSWERS[0], return_tensors="pt", add_special_tokens=False)["input_ids"]
-    assert ids[0].tolist() == policy.answer_ids(ANSWERS[0])[:-1]
+    assert ids[0].tolist() == policy.answer(ANSWERS[0])[:-1]
     with torch.inference_mode():
         assert torch.equal(stock(input_ids=ids).logits, policy.language_model(input_ids=ids).logits)
 
@@ -150,7 +166,7 @@ def test_the_encoder_travels_with_the_policy(make_policy: Make, tmp_path: Path) 
     torch.manual_seed(3)
     encoder = CTViT(policy.settings.encoder).eval()
     save_file(encoder.state_dict(), tmp_path / "trained.safetensors")
-    policy.save(tmp_path / "policy", tmp_path / "trained.safetensors")
+    policy.save_pretrained(tmp_path / "policy", tmp_path / "trained.safetensors")
     loaded = load_encoder(tmp_path / "policy")
     volume = torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -179,20 +195,22 @@ def test_merged_weights_are_the_adapted_model(make_policy: Make, tmp_path: Path)
     assert policy.weights().keys() == names
     merged.load_weights(policy.weights())
     assert torch.allclose(logprobs(merged, batch(policy), given), adapted, atol=1e-5)
-    policy.save(tmp_path / "policy", None)
-    assert torch.allclose(logprobs(Policy.load(tmp_path / "policy"), batch(policy), given), adapted, atol=1e-5)
+    policy.save_pretrained(tmp_path / "policy", None)
+    assert torch.allclose(
+        logprobs(Policy.from_pretrained(tmp_path / "policy"), batch(policy), given), adapted, atol=1e-5
+    )
 
 
 def test_adapters_go_on_from_where_they_were(make_policy: Make, tmp_path: Path) -> None:
     policy, given = make_policy(), features(3)
     policy.add_adapters(LORA)
     trained_adapters(policy)
-    policy.save(tmp_path / "policy", None)
+    policy.save_pretrained(tmp_path / "policy", None)
     again = make_policy()
     again.add_adapters(LORA)
     state = load_file(tmp_path / "policy" / "adapters.safetensors")
     assert state.keys() == policy.adapters().keys() == again.adapters().keys()
-    again.language_model.load_state_dict(state, strict=False)
+    again.load_state_dict(state, strict=False)
     assert torch.equal(logprobs(again, batch(again), given), logprobs(policy, batch(policy), given))
 
 
@@ -206,8 +224,8 @@ def test_weights_that_do_not_fit_are_refused(make_policy: Make) -> None:
 
 def test_a_folder_that_is_no_policy_is_refused(make_policy: Make, tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"is no policy: it has no policy\.json"):
-        Policy.load(tmp_path / "nowhere")
-    make_policy(image=False).save(tmp_path, None)
+        Policy.from_pretrained(tmp_path / "nowhere")
+    make_policy(image=False).save_pretrained(tmp_path, None)
     assert read_settings(tmp_path).recipe is None
     with pytest.raises(PolicyError, match="has no vision encoder"):
         load_encoder(tmp_path)

@@ -10,17 +10,17 @@ from rlaif.models.policy import Policy
 from rlaif.models.pretrained import pretrained_configuration, pretrained_policy, pretrained_source
 from rlaif.models.settings import PolicyError, PolicySettings
 
-SETTINGS = PolicySettings(name="rgro", size="135m", recipe=None, encoder=None)
+SETTINGS = PolicySettings(name="rgro", size="135m", recipe=None, encoder=None, connector=None)
 
 
 def test_a_hugging_face_folder_becomes_a_text_only_policy(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
     source = make_policy(image=False)
-    source.save(tmp_path, None)
+    source.save_pretrained(tmp_path, None)
     policy = pretrained_policy(SETTINGS, str(tmp_path / "language_model"), None)
     assert policy.settings == SETTINGS and policy.connector is None
     configuration = pretrained_configuration(pretrained_source(str(tmp_path / "language_model"), None))
     assert (configuration.hidden_size, configuration.vocab_size) == (32, len(source.tokenizer))
-    tokens = policy.collate([policy.prompt_ids("Findings: none.")], [policy.answer_ids("Normal.")])
+    tokens = policy.collate([policy.prompt("Findings: none.")], [policy.answer("Normal.")])
     with torch.inference_mode():
         assert torch.equal(policy(tokens, None), source(tokens, None))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlaif.models.ctvit import CTViT
+from rlaif.models.encoders.ctvit import CTViT
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings, PolicyError
 from rlaif.models.size import policy_size, saved_configuration
@@ -15,9 +15,9 @@ from rlaif.models.size import policy_size, saved_configuration
 @pytest.mark.parametrize("image", [True, False])
 def test_every_parameter_is_counted_once(make_policy: Callable[..., Policy], tmp_path: Path, image: bool) -> None:
     policy = make_policy(image=image)
-    policy.save(tmp_path, None)
+    policy.save_pretrained(tmp_path, None)
     lora = LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear")
-    size = policy_size(saved_configuration(tmp_path), policy.settings.encoder, lora)
+    size = policy_size(saved_configuration(tmp_path), policy.settings, lora)
     assert size.trained == sum(parameter.numel() for parameter in policy.parameters())
     assert size.trained == sum(tensor.numel() for tensor in policy.weights().values())
     assert (size.hidden, size.layers, size.vocabulary) == (32, 2, len(policy.tokenizer))
@@ -28,9 +28,10 @@ def test_every_parameter_is_counted_once(make_policy: Callable[..., Policy], tmp
 
 
 def test_nothing_is_allocated(make_policy: Callable[..., Policy]) -> None:
-    configuration = make_policy(image=False).language_model.config
+    policy = make_policy(image=False)
+    configuration = policy.language_model.config
     configuration.update({"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672})
-    assert policy_size(configuration, None, None).language_model > 5e10
+    assert policy_size(configuration, policy.settings, None).language_model > 5e10
     assert torch.get_default_device() == torch.device("cpu")
 
 

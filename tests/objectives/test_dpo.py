@@ -9,9 +9,9 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from rlaif.models.new_policy import new_policy
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
-from rlaif.models.tiny import new_policy
 from rlaif.objectives.dpo import dpo_loss
 
 BETA = 0.1
@@ -26,7 +26,7 @@ LANGUAGE = LanguageModelSettings(hidden=32, layers=2, heads=2, intermediate=64, 
 
 
 def policy_of(seed: int) -> Policy:
-    settings = PolicySettings(name="text", size="tiny", recipe=None, encoder=None)
+    settings = PolicySettings(name="text", size="tiny", recipe=None, encoder=None, connector=None)
     policy = new_policy(settings, LANGUAGE, TEXTS, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -65,9 +65,9 @@ def test_loss_and_every_gradient_equal_trls(tmp_path: Path) -> None:
     theirs = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
     theirs.backward()
 
-    prompts = [policy.prompt_ids(prompt) for prompt, _, _ in ROWS]
-    chosen = [policy.answer_ids(text) for _, text, _ in ROWS]
-    rejected = [policy.answer_ids(text) for _, _, text in ROWS]
+    prompts = [policy.prompt(prompt) for prompt, _, _ in ROWS]
+    chosen = [policy.answer(text) for _, text, _ in ROWS]
+    rejected = [policy.answer(text) for _, _, text in ROWS]
     assert [row["prompt_ids"] for row in trainer.train_dataset] == prompts
     assert [row["chosen_ids"] for row in trainer.train_dataset] == chosen
     assert [row["rejected_ids"] for row in trainer.train_dataset] == rejected

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rlaif.models.new_policy import new_policy
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
-from rlaif.models.tiny import new_policy
 from rlaif.objectives.sft import sft_loss
 
 PROMPTS = ["Findings: a nodule.\nImpression?", "Findings: none.\nImpression?"]
@@ -12,11 +12,11 @@ ANSWERS = ["Lung nodule in the right upper lobe.", "Normal."]
 
 
 def test_loss_and_gradient_equal_transformers_on_the_same_labels() -> None:
-    settings = PolicySettings(name="text", size="tiny", recipe=None, encoder=None)
+    settings = PolicySettings(name="text", size="tiny", recipe=None, encoder=None, connector=None)
     language = LanguageModelSettings(hidden=32, layers=2, heads=2, intermediate=64, vocabulary=300, positions=128)
     policy = new_policy(settings, language, PROMPTS + ANSWERS, seed=3)
-    prompts = [policy.prompt_ids(prompt) for prompt in PROMPTS]
-    answers = [policy.answer_ids(answer) for answer in ANSWERS]
+    prompts = [policy.prompt(prompt) for prompt in PROMPTS]
+    answers = [policy.answer(answer) for answer in ANSWERS]
     assert len(answers[0]) != len(answers[1])
 
     theirs = []

@@ -1,7 +1,7 @@
 import pytest
 
 from rlaif.records import Study
-from rlaif.reports.prompts import case_of, target_text
+from rlaif.reports.prompts import findings_case, image_case, target_text
 
 STUDY = Study("s1", "p1", "phantom", "align", findings=" A nodule. ", impression="Nodule.", labels=("lung nodule",))
 
@@ -18,26 +18,26 @@ def test_a_missing_or_blank_section_gives_no_target():
 
 
 def test_an_image_case_asks_for_its_target_and_tells_nothing_of_it():
-    case = case_of(STUDY, "findings", "key-1")
+    case = image_case(STUDY, "findings", "key-1")
     assert (case.case_id, case.patient_id, case.feature_key) == ("s1", "p1", "key-1")
     assert case.labels == ("lung nodule",)
     assert "findings" in case.prompt.lower() and "nodule" not in case.prompt
-    assert len({case_of(STUDY, target, None).prompt for target in ("findings", "impression", "both")}) == 3
+    assert len({image_case(STUDY, target, None).prompt for target in ("findings", "impression", "both")}) == 3
 
 
 def test_a_text_only_case_holds_the_findings_and_asks_for_the_impression():
-    case = case_of(STUDY, "impression", None, from_findings=True)
+    case = findings_case(STUDY, "impression")
     assert "A nodule." in case.prompt and "impression" in case.prompt
     assert case.target == "Nodule."
 
 
 def test_braces_in_a_report_are_only_text():
     study = Study("s3", "p3", "x", "align", findings="A {target} {0} nodule.", impression="x")
-    assert "{target} {0}" in case_of(study, "impression", None, from_findings=True).prompt
+    assert "{target} {0}" in findings_case(study, "impression").prompt
 
 
 def test_text_only_cases_that_cannot_be():
     with pytest.raises(ValueError, match="impression"):
-        case_of(STUDY, "findings", None, from_findings=True)
+        findings_case(STUDY, "findings")
     with pytest.raises(ValueError, match="s4 has no findings"):
-        case_of(Study("s4", "p4", "x", "align", impression="x"), "impression", None, from_findings=True)
+        findings_case(Study("s4", "p4", "x", "align", impression="x"), "impression")

@@ -1,6 +1,5 @@
 """The connector that settings describe."""
 
-
 from rlaif.models.connectors.mlp import Mlp
 from rlaif.models.connectors.mu2 import Mu2Tokenizer
 from rlaif.models.connectors.perceiver import Perceiver

@@ -30,7 +30,7 @@ class VisionSettings(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> "VisionSettings":
         if self.volume[0] % self.frames:
-            raise ValueError(f"volume depth {self.volume[0]} is no multiple of frames {self.frames}: change one of them")
+            raise ValueError(f"volume depth {self.volume[0]} is no multiple of frames {self.frames}: change one")
         slab = (self.volume[0] // self.frames, *self.volume[1:])
         for axis, voxels, patch in zip(("depth", "height", "width"), slab, self.patch, strict=True):
             if voxels % (patch * self.pool):

@@ -3,12 +3,12 @@
 import torch
 from torch.nn import functional
 
-from rlaif.models.connector import Connector
+from rlaif.models.connectors.mlp import Mlp
 
 
 def test_it_is_two_linear_layers_with_a_gelu_between() -> None:
     torch.manual_seed(0)
-    connector = Connector(6, 4)
+    connector = Mlp(6, 4)
     features = torch.randn(2, 3, 6)
     state = connector.state_dict()
     assert list(state) == ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -18,7 +18,7 @@ def test_it_is_two_linear_layers_with_a_gelu_between() -> None:
 
 def test_tokens_do_not_mix() -> None:
     torch.manual_seed(0)
-    connector = Connector(6, 4)
+    connector = Mlp(6, 4)
     features = torch.randn(1, 3, 6)
     touched = features.clone()
     touched[0, 1] += 1.0

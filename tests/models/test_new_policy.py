@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaif.models.policy import IMAGE_TOKEN
+from rlaif.models.new_policy import new_policy, train_tokenizer
+from rlaif.models.prompt import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
-from rlaif.models.tiny import new_policy, train_tokenizer
 
 REPORTS = ["A small left pleural effusion.", "No pleural effusion.", "Heart size is normal."]
 TOKENIZER = train_tokenizer(REPORTS, 320)
@@ -34,7 +34,7 @@ def test_special_tokens_have_the_first_places() -> None:
 
 
 def test_the_seed_decides_the_weights_and_leaves_the_random_state_alone() -> None:
-    settings = PolicySettings(name="text", size="tiny", recipe=None, encoder=None)
+    settings = PolicySettings(name="text", size="tiny", recipe=None, encoder=None, connector=None)
     language = LanguageModelSettings(hidden=16, layers=1, heads=2, intermediate=32, vocabulary=300, positions=64)
     state = torch.get_rng_state()
     first, again, other = (new_policy(settings, language, REPORTS, seed=seed) for seed in (1, 1, 2))

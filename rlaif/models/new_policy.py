@@ -1,13 +1,14 @@
-"""A small policy from nothing: a tokenizer of its own and a small Llama-architecture language model."""
+"""A small policy from nothing: a tokenizer of its own, a small language model and a new connector."""
 
 from collections.abc import Iterable
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from rlaif.models.connector import Connector
-from rlaif.models.policy import IMAGE_TOKEN, Policy
+from rlaif.models.connectors.build import Connector, new_connector
+from rlaif.models.policy import Policy
+from rlaif.models.prompt import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
 
 
@@ -33,24 +34,47 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def llama_configuration(language: LanguageModelSettings, vocabulary: int) -> LlamaConfig:
-    """The configuration of the small Llama, for a tokenizer of so many tokens."""
+def language_configuration(language: LanguageModelSettings, vocabulary: int) -> PretrainedConfig:
+    """The configuration of a language model with the given widths, for a tokenizer of so many tokens."""
+    if language.architecture == "gpt2":
+        return GPT2Config(
+            vocab_size=vocabulary,
+            n_embd=language.hidden,
+            n_layer=language.layers,
+            n_head=language.heads,
+            n_inner=language.intermediate,
+            n_positions=language.positions,
+            tie_word_embeddings=language.tied,
+            # The log-probs of sampler and learner are compared: no part of the model may be left to chance.
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+        )
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=language.hidden,
         num_hidden_layers=language.layers,
         num_attention_heads=language.heads,
-        num_key_value_heads=language.heads,
+        num_key_value_heads=language.key_value_heads or language.heads,
         intermediate_size=language.intermediate,
         max_position_embeddings=language.positions,
-        tie_word_embeddings=False,
+        tie_word_embeddings=language.tied,
     )
+
+
+def seeded_connector(settings: PolicySettings, hidden: int, *, seed: int) -> Connector | None:
+    """A new connector for a language model of the given width; None for a text-only policy."""
+    if settings.encoder is None or settings.connector is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return new_connector(settings.connector, settings.encoder, hidden)
 
 
 def new_policy(settings: PolicySettings, language: LanguageModelSettings, texts: Iterable[str], *, seed: int) -> Policy:
     """An untrained policy whose tokenizer fits the texts; the same seed gives the same weights."""
     tokenizer = train_tokenizer(texts, language.vocabulary)
-    configuration = llama_configuration(language, len(tokenizer))
+    configuration = language_configuration(language, len(tokenizer))
     configuration.update(
         {
             "bos_token_id": tokenizer.bos_token_id,
@@ -60,8 +84,5 @@ def new_policy(settings: PolicySettings, language: LanguageModelSettings, texts:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        language_model = LlamaForCausalLM(configuration)
-        connector = None
-        if settings.encoder is not None:
-            connector = Connector(settings.encoder.hidden, language.hidden)
-    return Policy(settings, language_model, tokenizer, connector)
+        language_model = AutoModelForCausalLM.from_config(configuration)
+    return Policy(settings, language_model, tokenizer, seeded_connector(settings, language.hidden, seed=seed))

@@ -1,0 +1,81 @@
+"""Published weights by the names that a configuration gives their tables, loaded into a policy's parts."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from rlaif.models.connectors.regions import RegionConnector
+from rlaif.models.encoders.build import new_encoder
+from rlaif.models.encoders.settings import CTViTSettings, EncoderSettings
+from rlaif.models.policy import Policy
+from rlaif.models.published import ct_clip, m3d, mu2, radfm, reg2rg
+from rlaif.models.published.weight_table import PublishedWeightsError, WeightTable, load_published, read_published
+from rlaif.models.settings import PolicyError, TableName
+
+_ENCODERS: Mapping[str, WeightTable] = {
+    "m3d_vit": m3d.ENCODER,
+    "m3d_clip": m3d.CLIP_ENCODER,
+    "m3d_lamed": m3d.LAMED_ENCODER,
+    "radfm": radfm.ENCODER,
+    "reg2rg": reg2rg.ENCODER,
+    "mu2": mu2.ENCODER,
+}
+_CONNECTORS: Mapping[str, WeightTable] = {
+    "m3d_lamed": m3d.LAMED_CONNECTOR,
+    "radfm_perceiver": radfm.PERCEIVER,
+    "reg2rg": reg2rg.CONNECTOR,
+    "mu2": mu2.CONNECTOR,
+}
+# A stock language model's own names, as they stand in the publications' folders.
+_PLAIN = re.compile(r"model\.(embed_tokens|layers|norm)\..+|lm_head\.weight")
+
+
+def load_encoder(settings: EncoderSettings, path: Path, table: TableName) -> nn.Module:
+    """A new encoder with a publication's weights; raises PublishedWeightsError where they do not fit."""
+    encoder = new_encoder(settings)
+    if isinstance(settings, CTViTSettings) and table in ("ct_clip", "ct_clip_encoder"):
+        names = (ct_clip.ct_clip if table == "ct_clip" else ct_clip.ct_clip_encoder)(settings)
+    else:
+        names = _table(_ENCODERS, table, "encoder")
+    load_published(encoder, read_published(path), names, str(path))
+    return encoder
+
+
+def load_connector(policy: Policy, path: Path, table: TableName) -> None:
+    """Gives a policy's connector a publication's weights; raises PublishedWeightsError where they do not fit."""
+    if policy.connector is None:
+        raise PolicyError(f"{path} holds a connector's weights, and a text-only policy has no connector")
+    connector: nn.Module = policy.connector
+    if table == "radfm_perceiver" and isinstance(connector, RegionConnector):
+        # Reg2RG begins with RadFM's Perceiver; its mask encoder is new.
+        connector = connector.perceiver
+    load_published(connector, read_published(path), _table(_CONNECTORS, table, "connector"), str(path))
+
+
+def load_language_model(policy: Policy, path: Path, table: TableName) -> None:
+    """Gives a policy's language model the weights of a publication that tuned it, adapters merged."""
+    published = read_published(path)
+    if table == "reg2rg":
+        weights = reg2rg.language_model_weights(published)
+    elif table in ("m3d_lamed", "mu2"):
+        weights = {name: one for name, one in published.items() if _PLAIN.fullmatch(name)}
+    else:
+        raise PublishedWeightsError(f"{table} has no language model: known are reg2rg, m3d_lamed, mu2")
+    load_published(policy.language_model, _cut(weights, policy), WeightTable(((r"(.+)", r"\1"),)), str(path))
+
+
+def _cut(weights: dict[str, Tensor], policy: Policy) -> dict[str, Tensor]:
+    """The weights without the vocabulary's rows for placeholders, which stand after the language model's own."""
+    rows = policy.language_model.config.vocab_size
+    return {
+        name: one[:rows] if name in ("model.embed_tokens.weight", "lm_head.weight") else one
+        for name, one in weights.items()
+    }
+
+
+def _table(tables: Mapping[str, WeightTable], name: str, part: str) -> WeightTable:
+    if name not in tables:
+        raise PublishedWeightsError(f"{name} has no {part} of this kind: known are {', '.join(tables)}")
+    return tables[name]
