@@ -32,66 +32,26 @@ def norm(width: int) -> int:
     return 2 * width
 
 
-# The language models: what is published, and the sum that it is. Input and output embeddings, then for each layer
-# attention (queries, keys, values, output), the gated feed-forward and two norms, then the last norm.
+# What is published of the language models; the sums are in the first test.
 LLAMA_2_7B = 6_738_415_616
-assert LLAMA_2_7B == 2 * 32_000 * 4096 + 32 * (4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096) + 4096
 LLAMA_13B = 13_015_864_320
-assert LLAMA_13B == 2 * 32_000 * 5120 + 40 * (4 * 5120**2 + 3 * 5120 * 13_824 + 2 * 5120) + 5120
-# Llama 3: a quarter or an eighth as many heads for keys and values. One embedding serves both ends of the small ones.
 LLAMA_3_2_1B = 1_235_814_400
-assert LLAMA_3_2_1B == 128_256 * 2048 + 16 * (2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048) + 2048
 LLAMA_3_2_3B = 3_212_749_824
-assert LLAMA_3_2_3B == 128_256 * 3072 + 28 * (2 * 3072**2 + 2 * 3072 * 1024 + 3 * 3072 * 8192 + 2 * 3072) + 3072
 LLAMA_3_1_8B = 8_030_261_248
-assert LLAMA_3_1_8B == 2 * 128_256 * 4096 + 32 * (2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14_336 + 2 * 4096) + 4096
 LLAMA_3_1_70B = 70_553_706_496
-assert LLAMA_3_1_70B == 2 * 128_256 * 8192 + 80 * (2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28_672 + 2 * 8192) + 8192
-# Words and places, then queries, keys and values in one, all with biases; one embedding serves both ends.
 GPT_2 = 124_439_808
-assert (50_257 + 1024) * 768 + 12 * (
-    linear(768, 3 * 768) + linear(768, 768) + mlp(768, 3072, 768) + 2 * norm(768)
-) + norm(768) == GPT_2
-
-# CTViT-V: 13,500 voxels of a patch to 512 values between two norms; a bias from two distances (rows and columns) and
-# one from one (slices) for 8 heads; eight blocks of a 3 x 3 x 3 convolution, attention of 8 x 32 values with a scale
-# for queries and for keys, and a gated feed-forward of 1365; two norms.
+# The encoders; the sums are in the second test.
 CTVIT_V = 28_577_672
-assert (
-    norm(13_500) + linear(13_500, 512) + norm(512)
-    + linear(2, 512) + mlp(512, 512, 8)
-    + linear(1, 512) + mlp(512, 512, 8)
-    + 8 * (
-        27 * 512 + 512
-        + norm(512) + 512 * 256 + 512 * 512 + 2 * 32 + 256 * 512
-        + norm(512) + 512 * 2 * 1365 + 1365 * 512
-    )
-    + 2 * norm(512)
-) == CTVIT_V  # fmt: skip
+ARGUS_VIT = 88_202_496
+ARGUS_VIT_HIGH = 100_785_408
+M3D_VIT = 87_389_184
+RADFM_VIT = 66_208_000
 
 
 def vit_b(voxels: int, places: int, *, class_token: bool, qkv_bias: bool) -> int:
     """ViT-B: a linear layer on each patch, places, twelve layers of 768 values, a norm."""
     layer = 3 * 768 * 768 + 3 * 768 * qkv_bias + linear(768, 768) + mlp(768, 3072, 768) + 2 * norm(768)
     return linear(voxels, 768) + places * 768 + 768 * class_token + 12 * layer + norm(768)
-
-
-# Argus: 8 x 16 x 16 and 16 x 32 x 32 voxels of a patch.
-ARGUS_VIT = 88_202_496
-assert vit_b(2048, 2048, class_token=False, qkv_bias=True) == ARGUS_VIT
-ARGUS_VIT_HIGH = 100_785_408
-assert vit_b(16_384, 4096, class_token=False, qkv_bias=True) == ARGUS_VIT_HIGH
-# M3D: 4 x 16 x 16 voxels of a patch; mu2 takes it on each of eight frames.
-M3D_VIT = 87_389_184
-assert vit_b(1024, 2048, class_token=True, qkv_bias=False) == M3D_VIT
-# RadFM: three times 4 x 32 x 32 voxels between two norms, tables of 128, 16 and 16 places of 256 values, twelve layers
-# with 8 x 64 values of queries, keys and values, no norm at the end.
-RADFM_VIT = 66_208_000
-assert (
-    norm(12_288) + linear(12_288, 768) + norm(768)
-    + (128 + 16 + 16) * 256
-    + 12 * (norm(768) + 768 * 3 * 512 + linear(512, 768) + norm(768) + mlp(768, 2048, 768))
-) == RADFM_VIT  # fmt: skip
 
 
 def perceiver(hidden: int) -> int:
@@ -196,6 +156,45 @@ def words_at_most(text: str) -> int:
     return 1 + sum(ceil(len(piece) / 4) for piece in re.findall(r"\w+|[^\w\s]|\n", text))
 
 
+def test_the_language_models_are_their_sums() -> None:
+    def llama(layer: int, layers: int, hidden: int, embeddings: int) -> int:
+        # For each layer two norms as well, and one at the end.
+        return embeddings * hidden + layers * (layer + 2 * hidden) + hidden
+
+    # Attention (queries, keys, values, output) and the gated feed-forward; input and output embeddings.
+    assert llama(4 * 4096**2 + 3 * 4096 * 11_008, 32, 4096, 2 * 32_000) == LLAMA_2_7B
+    assert llama(4 * 5120**2 + 3 * 5120 * 13_824, 40, 5120, 2 * 32_000) == LLAMA_13B
+    # Llama 3 has 8 heads of keys and values, of 64 or 128 values; one embedding serves both ends of the small ones.
+    assert llama(2 * 2048**2 + 2 * 2048 * 8 * 64 + 3 * 2048 * 8192, 16, 2048, 128_256) == LLAMA_3_2_1B
+    assert llama(2 * 3072**2 + 2 * 3072 * 8 * 128 + 3 * 3072 * 8192, 28, 3072, 128_256) == LLAMA_3_2_3B
+    assert llama(2 * 4096**2 + 2 * 4096 * 8 * 128 + 3 * 4096 * 14_336, 32, 4096, 2 * 128_256) == LLAMA_3_1_8B
+    assert llama(2 * 8192**2 + 2 * 8192 * 8 * 128 + 3 * 8192 * 28_672, 80, 8192, 2 * 128_256) == LLAMA_3_1_70B
+    # Words and places, then queries, keys and values in one, all with biases; one embedding serves both ends.
+    layer = linear(768, 3 * 768) + linear(768, 768) + mlp(768, 3072, 768) + 2 * norm(768)
+    assert (50_257 + 1024) * 768 + 12 * layer + norm(768) == GPT_2
+
+
+def test_the_encoders_are_their_sums() -> None:
+    # CTViT-V: 13,500 voxels of a patch to 512 values between two norms.
+    embedding = norm(13_500) + linear(13_500, 512) + norm(512)
+    # A bias from two distances (rows and columns) and one from one (slices), for 8 heads.
+    biases = linear(2, 512) + linear(1, 512) + 2 * mlp(512, 512, 8)
+    # A 3 x 3 x 3 convolution; attention of 8 x 32 values with scales of queries and keys; a gated layer of 1365.
+    position = 27 * 512 + 512
+    attention = norm(512) + 512 * 256 + 512 * 512 + 2 * 32 + 256 * 512
+    feed_forward = norm(512) + 512 * 2 * 1365 + 1365 * 512
+    assert embedding + biases + 8 * (position + attention + feed_forward) + 2 * norm(512) == CTVIT_V
+    # Argus: 8 x 16 x 16 and 16 x 32 x 32 voxels of a patch. M3D: 4 x 16 x 16; mu2 takes it on each of eight frames.
+    assert vit_b(2048, 2048, class_token=False, qkv_bias=True) == ARGUS_VIT
+    assert vit_b(16_384, 4096, class_token=False, qkv_bias=True) == ARGUS_VIT_HIGH
+    assert vit_b(1024, 2048, class_token=True, qkv_bias=False) == M3D_VIT
+    # RadFM: three times 4 x 32 x 32 voxels; tables of 128, 16 and 16 places of 256 values; 8 x 64 values of queries,
+    # keys and values; no norm at the end.
+    embedding = norm(12_288) + linear(12_288, 768) + norm(768) + (128 + 16 + 16) * 256
+    layer = norm(768) + 768 * 3 * 512 + linear(512, 768) + norm(768) + mlp(768, 2048, 768)
+    assert embedding + 12 * layer == RADFM_VIT
+
+
 def test_every_size_of_a_paper_is_known() -> None:
     found = {f"{path.parent.name}/{path.stem}" for path in (CONFIGS / "size").glob("*/*.yaml")}
     assert {name for name in found if name.split("/")[1] not in OURS} == set(PAPERS)
@@ -258,6 +257,7 @@ def test_the_page_on_policies_has_these_numbers() -> None:
         told[f"{policy}/{size}".replace("`", "")] = numbers
     expected = {}
     for name, paper in PAPERS.items():
-        visual = f"{paper.image_tokens} + {paper.region_tokens} a region" if paper.region_tokens else str(paper.image_tokens)
-        expected[name] = [visual, f"{paper.encoder:,}", f"{paper.connector:,}", f"{paper.language_model:,}"]
+        region = f" + {paper.region_tokens} a region" if paper.region_tokens else ""
+        numbers = f"{paper.encoder:,}", f"{paper.connector:,}", f"{paper.language_model:,}"
+        expected[name] = [f"{paper.image_tokens}{region}", *numbers]
     assert told == expected
