@@ -61,7 +61,7 @@ def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
     elif policy.encoder_training is not None:
         _train_encoder(config, policy.encoder, studies, target)
         return target
-    elif config.trains_encoder:
+    elif config.trains_encoder and weights is None:
         encoder = new_encoder(policy.encoder)
     else:
         named = weights.published if weights is not None else "a publication"

@@ -97,7 +97,7 @@ def _ingest(config: Config, encoder: EncoderSettings, views: int, size: "PolicyS
         "activations": settings.batch * prod(encoder.grid) * encoder.hidden * 4 * ACTIVATIONS,
     }
     # One reader beside the encoders.
-    return Role("ingest", 1 + settings.encoders, settings.cpus, 0.0, *_sum(parts), lasting=False)
+    return Role("ingest", 1 + settings.encoders, settings.cpus, settings.gpus, *_sum(parts), lasting=False)
 
 
 def _sampler(config: Config, size: "PolicySize") -> Role:

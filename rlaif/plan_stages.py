@@ -50,7 +50,8 @@ def _start(config: Config, counts: Counts) -> str:
     if policy.path is not None:
         return f"takes the policy of {policy.path}"
     if policy.pretrained is not None:
-        return f"takes the pretrained model of {policy.pretrained.path or policy.pretrained.package}"
+        model = policy.pretrained.path or policy.pretrained.package or f"{policy.pretrained.published} (to be downloaded)"
+        return f"takes the pretrained model of {model}"
     if policy.encoder_training is None:
         return "makes a new policy"
     training = policy.encoder_training
@@ -63,5 +64,10 @@ def _start(config: Config, counts: Counts) -> str:
 def _base(config: Config, counts: Counts) -> str:
     if config.policy.path is not None:
         return "none: the policy is taken as it is"
-    sft, cases = config.learner.sft, counts.cases["sft"]
-    return f"fine-tunes on {cases:,} reports, {sft.epochs * -(-cases // sft.batch):,} steps of {sft.batch}"
+    learner, cases = config.learner, counts.cases["sft"]
+    steps = [
+        f"{one.epochs * -(-cases // one.batch):,} steps of {one.batch} on {', '.join(one.train)}"
+        for one in (learner.pretrain, learner.sft)
+        if one is not None
+    ]
+    return f"fine-tunes on {cases:,} reports, {', then '.join(steps)}"

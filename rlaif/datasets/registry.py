@@ -64,7 +64,8 @@ def load(settings: StoredDataSettings) -> StudyTable:
 
 
 def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:
-    """Read the phantom that `rlaif.datasets.phantom.generate` wrote to `root`, through the adapter for CT-RATE.
+    """Read the phantom that `rlaif.datasets.phantom.generate` wrote to `root`, through the adapters for CT-RATE and,
+    where it has regions, for RadGenome-ChestCT.
 
     Splits are those of the generator (`phantom.split_of`); labels are its truth, with sides. Raises
     DatasetError where the folder does not hold all of it.
@@ -72,4 +73,12 @@ def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:
     split = SplitSettings(sft=settings.sft, align=settings.align, heldout=settings.heldout)
     table = ct_rate.read_studies(CtRateSettings(path=str(root), split=split, order="number"), source="phantom")
     labels = labels_of(root)
-    return replace(table, studies=[replace(one, labels=labels[one.study_id]) for one in table.studies])
+    studies = [replace(one, labels=labels[one.study_id]) for one in table.studies]
+    if settings.regions:
+        with_regions = radgenome.read_studies(RadgenomeSettings(path=str(root), split=split))
+        guided = {one.study_id: one for one in with_regions.studies}
+        studies = [
+            replace(one, regions=guided[one.study_id].regions, region_reports=guided[one.study_id].region_reports)
+            for one in studies
+        ]
+    return replace(table, studies=studies)

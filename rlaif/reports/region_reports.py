@@ -57,7 +57,7 @@ def parse_region_report(text: str) -> list[RegionReport]:
     regions where it is one of them.
     """
     prefixes = list(_PREFIX.finditer(text))
-    ends = [prefix.start() for prefix in prefixes[1:]] + [len(text)]
+    ends = [*(prefix.start() for prefix in prefixes), len(text)][1:]
     return [
         RegionReport(int(prefix[1]), _named(prefix[2]), text[prefix.end() : end].strip())
         for prefix, end in zip(prefixes, ends, strict=True)
