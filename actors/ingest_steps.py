@@ -17,8 +17,9 @@ from rlaif.reports.regions import REGIONS
 from rlaif.storage import is_remote
 from rlaif.vision import as_bytes
 from rlaif.volumes.encoder_input import encoder_input
+from rlaif.volumes.mask_files import mask_files
 from rlaif.volumes.recipes import RECIPES
-from rlaif.volumes.regions import mask_files, mask_remarks
+from rlaif.volumes.regions import mask_remarks
 from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import Orientation, VolumeError
 

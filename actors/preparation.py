@@ -109,7 +109,7 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
         return run.path / "base"
     started = time.monotonic()
     learner = config.learner
-    cases = [one for one in cases_of(run.path, "sft", config.run.target, read_settings(start).reads) if one.answer]
+    cases = [one for one in cases_of(run.path, "sft", config.run.target, read_settings(start)) if one.answer]
     key = key_of(
         "base",
         start.name,

@@ -47,9 +47,9 @@ def align(run: RunFolder, config: Config) -> None:
     fleet = Fleet(config, vision)
     base = policy = base_policy(run, config, start, fleet)
     write_provenance(run, config, base)
-    reads = read_settings(base).reads
-    cases = cases_of(run.path, "align", config.run.target, reads)
-    heldout = cases_of(run.path, "heldout", config.run.target, reads)[: config.heldout.limit]
+    settings = read_settings(base)
+    cases = cases_of(run.path, "align", config.run.target, settings)
+    heldout = cases_of(run.path, "heldout", config.run.target, settings)[: config.heldout.limit]
 
     evaluate(run, config, fleet, heldout, base, 0, "base")
     for round_ in range(config.run.rounds):

@@ -108,6 +108,8 @@ class PolicyChoice(Section):
     """Weights of a publication that tuned `pretrained`, whose folder gives configuration and tokenizer."""
     template: str | None = None
     """The words around a prompt, with `{prompt}` in its place; None: the tokenizer's chat template, or none."""
+    prompt: str | None = None
+    """What is asked, in the place of our own words (`PolicySettings.prompt`)."""
 
     @model_validator(mode="after")
     def _one_start(self) -> "PolicyChoice":
@@ -141,6 +143,7 @@ class PolicyChoice(Section):
             encoder=self.encoder,
             connector=self.connector,
             template=self.template,
+            prompt=self.prompt,
         )
 
 

@@ -50,7 +50,9 @@ def _start(config: Config, counts: Counts) -> str:
     if policy.path is not None:
         return f"takes the policy of {policy.path}"
     if policy.pretrained is not None:
-        model = policy.pretrained.path or policy.pretrained.package or f"{policy.pretrained.published} (to be downloaded)"
+        model = (
+            policy.pretrained.path or policy.pretrained.package or f"{policy.pretrained.published} (to be downloaded)"
+        )
         return f"takes the pretrained model of {model}"
     if policy.encoder_training is None:
         return "makes a new policy"

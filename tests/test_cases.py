@@ -6,7 +6,14 @@ import pytest
 
 from rlaif.cases import cases_of
 from rlaif.ledger import RunFolder
+from rlaif.models.connectors.settings import MlpSettings
+from rlaif.models.encoders.settings import ViTSettings
+from rlaif.models.settings import PolicySettings
 from rlaif.records import Ingested, Study
+
+ENCODER = ViTSettings(volume=(32, 48, 48), patch=(8, 8, 8))
+SCAN = PolicySettings(name="x", size="x", recipe="phantom", encoder=ENCODER, connector=MlpSettings())
+FINDINGS = PolicySettings(name="x", size="x", recipe=None, encoder=None, connector=None)
 
 
 @pytest.fixture
@@ -29,25 +36,25 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_splits_cases_are_ordered_and_have_features(run: Path) -> None:
-    cases = cases_of(run, "align", "findings", "scan")
+    cases = cases_of(run, "align", "findings", SCAN)
     assert [(case.case_id, case.feature_key, case.target) for case in cases] == [
         ("s1", "k1", "Clear."),
         ("s2", "k2", None),
         ("s3", "k3", "Nodule."),
     ]
     assert cases[0].labels == ("nodule",) and cases[0].patient_id == "p1" and "findings" in cases[0].prompt
-    assert [case.case_id for case in cases_of(run, "heldout", "findings", "scan")] == ["s5"]
-    assert cases_of(run, "sft", "findings", "scan") == []
+    assert [case.case_id for case in cases_of(run, "heldout", "findings", SCAN)] == ["s5"]
+    assert cases_of(run, "sft", "findings", SCAN) == []
 
 
 def test_the_target_decides_prompt_and_text(run: Path) -> None:
-    both = {case.case_id: case.target for case in cases_of(run, "align", "both", "scan")}
+    both = {case.case_id: case.target for case in cases_of(run, "align", "both", SCAN)}
     assert both == {"s1": None, "s2": None, "s3": "Findings: Nodule.\nImpression: A nodule."}
 
 
 def test_text_only_cases_ask_from_the_findings_and_need_no_features(run: Path) -> None:
-    cases = cases_of(run, "align", "impression", "findings")
+    cases = cases_of(run, "align", "impression", FINDINGS)
     assert [(case.case_id, case.target) for case in cases] == [("s1", None), ("s3", "A nodule."), ("s4", "Normal.")]
     assert all(case.feature_key is None for case in cases) and "Nodule." in cases[1].prompt
     with pytest.raises(ValueError, match="writes the impression from the findings"):
-        cases_of(run, "align", "findings", "findings")
+        cases_of(run, "align", "findings", FINDINGS)

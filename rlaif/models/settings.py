@@ -63,6 +63,18 @@ class PolicySettings(BaseModel):
     connector: ConnectorSettings | None
     template: str | None = None
     """The words around a prompt, with `{prompt}` in its place; None: the tokenizer's chat template, or none."""
+    prompt: str | None = None
+    """What is asked, in the place of our own words: with `<image>` where the scan goes, for region-guided policies also
+    `{regions}` where the regions are named by their numbers, for text-only ones `{findings}`.
+    """
+
+    @model_validator(mode="after")
+    def _asks(self) -> "PolicySettings":
+        needed = {"findings": ("{findings}",), "scan": ("<image>",), "regions": ("<image>", "{regions}")}[self.reads]
+        for place in needed:
+            if self.prompt is not None and self.prompt.count(place) != 1:
+                raise ValueError(f"prompt {self.prompt!r} must hold {place} once")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> "PolicySettings":

@@ -33,13 +33,16 @@ def target_text(study: Study, target: Target) -> str | None:
     return f"Findings: {findings}\nImpression: {impression}" if findings and impression else None
 
 
-def image_case(study: Study, target: Target, feature_key: str | None) -> Case:
-    """The case of a study whose report is written from its whole scan; the case bears the study's id."""
+def image_case(study: Study, target: Target, feature_key: str | None, prompt: str | None = None) -> Case:
+    """The case of a study whose report is written from its whole scan; the case bears the study's id.
+
+    `prompt` stands in the place of our own words, in all of these functions.
+    """
     text = target_text(study, target)
-    return _case(study, _IMAGE_PROMPTS[target], target=text, answer=text, feature_key=feature_key)
+    return _case(study, prompt or _IMAGE_PROMPTS[target], target=text, answer=text, feature_key=feature_key)
 
 
-def findings_case(study: Study, target: Target) -> Case:
+def findings_case(study: Study, target: Target, prompt: str | None = None) -> Case:
     """The case of a study whose impression is written from its findings, for text-only policies.
 
     Raises ValueError where the study has no findings, or where the target is not the impression.
@@ -51,10 +54,13 @@ def findings_case(study: Study, target: Target) -> Case:
     findings, impression = _text(study.findings), _text(study.impression)
     if findings is None:
         raise ValueError(f"study {study.study_id} has no findings to write an impression from")
-    return _case(study, _FROM_FINDINGS.format(findings=findings), target=impression, answer=impression)
+    asked = (prompt or _FROM_FINDINGS).replace("{findings}", findings)
+    return _case(study, asked, target=impression, answer=impression)
 
 
-def region_case(study: Study, target: Target, feature_key: str | None, regions: Iterable[str]) -> Case:
+def region_case(
+    study: Study, target: Target, feature_key: str | None, regions: Iterable[str], prompt: str | None = None
+) -> Case:
     """The case of a study whose report is written region by region, in an order that the study's id shuffles.
 
     Reg2RG trains on the regions that have sentences and is tested on every region with a mask: so is it here, by the
@@ -66,7 +72,7 @@ def region_case(study: Study, target: Target, feature_key: str | None, regions: 
     told = [name for name in order if name in reports]
     text = target_text(study, target) or " ".join(reports[name] for name in told) or None
     answer = region_answer(order, reports) if order and len(told) == len(order) else None
-    return _case(study, region_prompt(order), target=text, answer=answer, feature_key=feature_key)
+    return _case(study, region_prompt(order, prompt), target=text, answer=answer, feature_key=feature_key)
 
 
 def _case(study: Study, prompt: str, *, target: str | None, answer: str | None, feature_key: str | None = None) -> Case:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from rlaif.reports.regions import region_of
 
-IMAGE = "<image>"
+_PROMPT = (
+    "This is the whole scan: <image>. {regions}\n"
+    "Name each region, and report what it shows in the light of the whole scan."
+)
 _SLOT = re.compile(r"<region:([^<>]*)>")
 # Regions are counted from 0, as Reg2RG's code and checkpoint do; its paper's figures count from 1.
 _PREFIX = re.compile(r"\bthe\s+region\s+(\d{1,3})\s+is\s+([^:.\n]{1,60}?)\s*:", re.IGNORECASE)
@@ -31,13 +34,13 @@ def region_order(regions: Iterable[str], identity: str) -> tuple[str, ...]:
     return tuple(sorted(set(regions), key=lambda name: hashlib.sha256(f"{identity}\x1f{name}".encode()).digest()))
 
 
-def region_prompt(order: Sequence[str]) -> str:
-    """The prompt that asks for the regions in the given order (Reg2RG, src/Dataset/radgenome_dataset_train.py)."""
-    asked = "".join(f" The region {number} is <region:{name}>." for number, name in enumerate(order))
-    return (
-        f"The global information is provided as the context: {IMAGE}.{asked}\n"
-        "Name each region, and report what it shows in the light of the whole scan."
-    )
+def region_prompt(order: Sequence[str], words: str | None = None) -> str:
+    """The prompt that asks for the regions in the given order, by default in words of our own.
+
+    `words` hold `{regions}` where the regions are (Reg2RG's own: src/Dataset/radgenome_dataset_train.py).
+    """
+    asked = " ".join(f"The region {number} is <region:{name}>." for number, name in enumerate(order))
+    return (words or _PROMPT).replace("{regions}", asked)
 
 
 def region_slots(prompt: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 The published steps are those of Reg2RG's src/Dataset/radgenome_dataset_train.py.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from rlaif.storage import local_copy
 from rlaif.volumes.grid import Grid, read_grid
 from rlaif.volumes.intensity import Box, foreground
+from rlaif.volumes.mask_files import LABELS
 from rlaif.volumes.recipes import Recipe, Window
 from rlaif.volumes.resampling import apply
 from rlaif.volumes.volume import Orientation, Volume, VolumeError, read_volume
@@ -24,7 +24,6 @@ Placement = Literal["by_affine", "by_index"]
 
 # What Reg2RG puts in the place of everything outside of a region.
 OUTSIDE_HU = -1024
-_LABELS = re.compile(r"(.+)#(\d{1,5}(?:,\d{1,5})*)")
 
 
 class RegionMasks:
@@ -48,7 +47,7 @@ class RegionMasks:
         """
         union: Mask | None = None
         for source in sources:
-            match = _LABELS.fullmatch(source)
+            match = LABELS.fullmatch(source)
             location, labels = (
                 (source, None) if match is None else (match[1], [int(one) for one in match[2].split(",")])
             )
@@ -113,12 +112,6 @@ def mask_remarks(ct: Path, series: str | None, masks: Iterable[str]) -> tuple[st
         except (VolumeError, OSError) as error:
             remarks.append(f"a region's mask cannot be used: {error}")
     return tuple(remarks)
-
-
-def mask_files(regions: Mapping[str, Iterable[str]]) -> list[str]:
-    """The files of a study's region masks, each once, without their labels."""
-    sources = {source for sources in regions.values() for source in sources}
-    return sorted({match[1] if (match := _LABELS.fullmatch(source)) else source for source in sources})
 
 
 def _check_whole(location: str, values: npt.NDArray[Any]) -> None:

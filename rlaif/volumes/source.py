@@ -10,8 +10,8 @@ import numpy as np
 
 from rlaif.records import Study
 from rlaif.storage import file_states, local_copy, with_retries
+from rlaif.volumes.mask_files import mask_files
 from rlaif.volumes.recipes import Recipe
-from rlaif.volumes.regions import mask_files
 from rlaif.volumes.volume import Orientation, Volume, VolumeError, check_hounsfield, read_volume
 
 # Raised when reading or resampling gives other values for the same file and recipe: earlier features are then stale.
