@@ -23,6 +23,7 @@ from rlaif.models.settings import read_settings
 from rlaif.progress import Progress
 from rlaif.records import Case, Quarantined, Study
 from rlaif.reports.prompts import target_text
+from rlaif.reports.region_reports import region_answer
 
 
 class TooManyBad(RuntimeError):
@@ -81,7 +82,7 @@ def start_policy(run: RunFolder, config: Config) -> Path:
         read_settings(Path(policy.path))
         return Path(policy.path)
     studies = [study for study in run.read("studies", Study) if study.split == "sft"]
-    texts = [text for study in studies if (text := target_text(study, config.run.target))]
+    texts = [text for study in studies if (text := _spelt(study, config))]
     if not texts:
         raise ConfigurationError(
             "the data has no reports to fine-tune on (split sft): start from a policy with policy=folder policy.path=…"
@@ -97,6 +98,14 @@ def start_policy(run: RunFolder, config: Config) -> Path:
         if not run.done("start"):
             run.finish("start", seconds=time.monotonic() - started)
     return folder
+
+
+def _spelt(study: Study, config: Config) -> str | None:
+    """What a new tokenizer should spell in few tokens: what the policy will write of a study, and what it reads."""
+    target, reads = target_text(study, config.run.target), config.policy.settings().reads
+    if reads == "regions" and study.region_reports:
+        return region_answer(tuple(study.region_reports), study.region_reports)
+    return f"{study.findings}\n{target}" if reads == "findings" and target else target
 
 
 def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Path:
