@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
-from rlaif.reports.region_reports import without_region_prefixes
 
 from rlaif.judges import rules
 from rlaif.records import Candidate, Judgement
+from rlaif.reports.region_reports import without_region_prefixes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 
 from rlaif.models.connectors.build import Connector, new_connector
 from rlaif.models.policy import Policy
-from rlaif.models.prompt import IMAGE_TOKEN
+from rlaif.reports.placeholders import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
 
 

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 
 from rlaif.models.new_policy import seeded_connector
 from rlaif.models.policy import Policy
-from rlaif.models.prompt import IMAGE_TOKEN
+from rlaif.reports.placeholders import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicyError, PolicySettings
 
 

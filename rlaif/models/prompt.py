@@ -1,9 +1,5 @@
-"""Prompts as token ids: where the text has a placeholder, one image token stands for each visual token.
+"""Prompts as token ids: where the text has a placeholder, one image token stands for each visual token."""
 
-`<image>` stands for the whole scan, `<region:NAME>` for one region; the name never reaches the language model.
-"""
-
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlaif.models.settings import PolicyError, PolicySettings
-
-IMAGE_TOKEN = "<image>"
-_PLACEHOLDER = re.compile(r"<image>|<region:([^<>]*)>")
+from rlaif.reports.placeholders import IMAGE_TOKEN, PLACEHOLDER, slots_of
 
 
 @dataclass(frozen=True)
@@ -67,9 +61,9 @@ class PromptWriter:
         """
         if not self.settings.image_tokens:
             return Prompt(tuple(self._ids(self._framed(text))))
-        slots = tuple(match[1] for match in _PLACEHOLDER.finditer(text))
+        slots = slots_of(text)
         self._check(text, slots)
-        ids = self._ids(self._framed(_PLACEHOLDER.sub(IMAGE_TOKEN, text)))
+        ids = self._ids(self._framed(PLACEHOLDER.sub(IMAGE_TOKEN, text)))
         if ids.count(self.image_token_id) != len(slots):
             raise PolicyError(f"the chat template changes the number of {IMAGE_TOKEN}: {text[:80]!r}")
         spread: list[int] = []
@@ -79,7 +73,7 @@ class PromptWriter:
             if one == self.image_token_id:
                 count = self.settings.image_tokens if next(waiting) is None else self.settings.region_tokens
             spread += [one] * count
-        words = " ".join(_PLACEHOLDER.sub(" ", text).split())
+        words = " ".join(PLACEHOLDER.sub(" ", text).split())
         question = tuple(self.tokenizer(words, add_special_tokens=False)["input_ids"])
         return Prompt(tuple(spread), slots, question)
 

@@ -13,9 +13,18 @@ POLICY_FILE = "policy.json"
 
 Part = Literal["encoder", "connector", "language_model"]
 TableName = Literal[
-    "ct_clip", "ct_clip_encoder", "m3d_vit", "m3d_clip", "m3d_lamed", "radfm", "radfm_perceiver", "reg2rg", "mu2"
+    "ct_clip",
+    "ct_clip_encoder",
+    "m3d_vit",
+    "m3d_clip",
+    "m3d_lamed",
+    "radfm",
+    "radfm_perceiver",
+    "reg2rg",
+    "mu2",
+    "rlaif",
 ]
-"""Publications whose names of weights are known (`rlaif.models.published`)."""
+"""Publications whose names of weights are known (`rlaif.models.published`); `rlaif`: a policy folder of our own."""
 
 
 class PolicyError(ValueError):

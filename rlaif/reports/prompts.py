@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from rlaif.records import Case, Study
-from rlaif.reports.region_reports import region_answer, region_order, region_prompt
+from rlaif.reports.region_reports import joined_sentences, region_answer, region_order, region_prompt
 
 Target = Literal["findings", "impression", "both"]
 
@@ -64,13 +64,16 @@ def region_case(
     """The case of a study whose report is written region by region, in an order that the study's id shuffles.
 
     Reg2RG trains on the regions that have sentences and is tested on every region with a mask: so is it here, by the
-    study's split. The target is the study's own text or, where it has none, its regions' sentences.
+    study's split. Every region is asked for too where none has sentences. The target is the study's own text or, where
+    it has none, its regions' sentences; there is an answer where every region that is asked for has sentences.
     """
-    reports = study.region_reports or {}
-    asked = [name for name in regions if study.split == "heldout" or name in reports]
+    reports = {name: said for name, said in (study.region_reports or {}).items() if said.strip()}
+    asked = list(regions)
+    if study.split != "heldout":
+        asked = [name for name in asked if name in reports] or asked
     order = region_order(asked, study.study_id)
     told = [name for name in order if name in reports]
-    text = target_text(study, target) or " ".join(reports[name] for name in told) or None
+    text = target_text(study, target) or joined_sentences(reports[name] for name in told) or None
     answer = region_answer(order, reports) if order and len(told) == len(order) else None
     return _case(study, region_prompt(order, prompt), target=text, answer=answer, feature_key=feature_key)
 

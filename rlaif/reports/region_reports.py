@@ -1,7 +1,6 @@
 """Reports that are written region by region: Reg2RG's prompt, its answer, and the way back to plain text.
 
-In a prompt `<image>` and `<region:NAME>` are places of visual tokens: the policy puts them there, and the name never
-reaches the language model, which has to recognise the region itself.
+A prompt shows regions without their names (`rlaif.reports.placeholders`): the policy has to recognise them itself.
 """
 
 import hashlib
@@ -9,15 +8,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rlaif.reports.placeholders import region_placeholder, slots_of
 from rlaif.reports.regions import region_of
 
 _PROMPT = (
     "This is the whole scan: <image>. {regions}\n"
     "Name each region, and report what it shows in the light of the whole scan."
 )
-_SLOT = re.compile(r"<region:([^<>]*)>")
 # Regions are counted from 0, as Reg2RG's code and checkpoint do; its paper's figures count from 1.
-_PREFIX = re.compile(r"\bthe\s+region\s+(\d{1,3})\s+is\s+([^:.\n]{1,60}?)\s*:", re.IGNORECASE)
+# No name has a digit, so that a prefix without its colon does not swallow the next one. Blanks are taken once and for
+# all: a sampled report may hold any number of them.
+_PREFIX = re.compile(r"the\s++region\s*+(\d{1,3})\s++is\s++([^\s:.\d][^:.\d\n]{0,59}):", re.IGNORECASE)
+_SENTENCE_ENDS = (".", "!", "?", ":", ";")
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ def region_prompt(order: Sequence[str], words: str | None = None) -> str:
 
     `words` hold `{regions}` where the regions are (Reg2RG's own: src/Dataset/radgenome_dataset_train.py).
     """
-    asked = " ".join(f"The region {number} is <region:{name}>." for number, name in enumerate(order))
+    asked = " ".join(f"The region {number} is {region_placeholder(name)}." for number, name in enumerate(order))
     return (words or _PROMPT).replace("{regions}", asked)
 
 
 def region_slots(prompt: str) -> tuple[str, ...]:
     """The regions that a prompt asks for, in its order; none for a prompt of another kind."""
-    return tuple(match[1] for match in _SLOT.finditer(prompt))
+    return tuple(slot for slot in slots_of(prompt) if slot is not None)
 
 
 def region_answer(order: Sequence[str], reports: Mapping[str, str]) -> str:
@@ -69,9 +71,21 @@ def parse_region_report(text: str) -> list[RegionReport]:
 
 def without_region_prefixes(text: str) -> str:
     """The text that judges see: prefixes taken out, sentences joined; another report comes back as it is."""
-    if not _PREFIX.search(text):
+    prefixes = list(_PREFIX.finditer(text))
+    if not prefixes:
         return text
-    return " ".join(_PREFIX.sub(" ", text).split())
+    starts, ends = [0, *(one.end() for one in prefixes)], [*(one.start() for one in prefixes), len(text)]
+    return joined_sentences(text[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def joined_sentences(texts: Iterable[str]) -> str:
+    """Regions' sentences as one text; a full stop goes where one region's lack it and another's follow.
+
+    Without it "No effusion" before "Moderate cardiomegaly." would deny both.
+    """
+    parts = [part for text in texts if (part := text.strip())]
+    ended = [part if part.endswith(_SENTENCE_ENDS) else f"{part}." for part in parts[:-1]]
+    return " ".join([*ended, *parts[-1:]])
 
 
 def region_recognition(order: Sequence[str], text: str) -> float | None:

@@ -49,6 +49,8 @@ class ViT3D(nn.Module):
         depth, height, width = settings.grid
         pd, ph, pw = settings.patch
         self.patch_embedding = nn.Linear(pd * ph * pw, settings.hidden)
+        nn.init.trunc_normal_(self.patch_embedding.weight, std=0.02)
+        nn.init.zeros_(self.patch_embedding.bias)
         self.positions = nn.Parameter(torch.empty(1, depth * height * width, settings.hidden))
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.class_token = nn.Parameter(torch.zeros(1, 1, settings.hidden)) if settings.class_token else None

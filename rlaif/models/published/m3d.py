@@ -7,7 +7,7 @@ _RENAMES = (
     (r"patch_embedding\.patch_embeddings\.1\.(weight|bias)", r"patch_embedding.\1"),
     (r"cls_token", "class_token"),
     (r"blocks\.(\d+)\.norm1\.(weight|bias)", r"blocks.\1.attention_norm.\2"),
-    (r"blocks\.(\d+)\.attn\.qkv\.weight", r"blocks.\1.qkv.weight"),
+    (r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", r"blocks.\1.qkv.\2"),
     (r"blocks\.(\d+)\.attn\.out_proj\.(weight|bias)", r"blocks.\1.out.\2"),
     (r"blocks\.(\d+)\.norm2\.(weight|bias)", r"blocks.\1.feed_forward_norm.\2"),
     (r"blocks\.(\d+)\.mlp\.linear1\.(weight|bias)", r"blocks.\1.rise.\2"),
@@ -19,7 +19,7 @@ _UNUSED = (r"blocks\.\d+\.(norm_cross_attn|cross_attn)\..+",)
 _TOWER = r"model\.vision_tower\.vision_tower\."
 _LANGUAGE_MODEL = (r"model\.(embed_tokens|layers|norm|rotary_emb)\..+", r"lm_head\..+")
 # M3D-LaMed's segmentation branch, where a file has it.
-_SEGMENTATION = (r"model\.(seg_enable|seg_module|seg_projector|text2sam_projection|dice_loss|bce_loss).*",)
+_SEGMENTATION = (r"model\.(seg_module|seg_projector)\..+",)
 
 ENCODER = WeightTable(renames=_RENAMES, dropped=_UNUSED)
 """For `ViT3D` from `pretrained_ViT.bin`."""
