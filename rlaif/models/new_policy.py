@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 
 from rlaif.models.connectors.build import Connector, new_connector
 from rlaif.models.policy import Policy
-from rlaif.reports.placeholders import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
+from rlaif.reports.placeholders import IMAGE_TOKEN
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 
 from rlaif.models.new_policy import seeded_connector
 from rlaif.models.policy import Policy
-from rlaif.reports.placeholders import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicyError, PolicySettings
+from rlaif.reports.placeholders import IMAGE_TOKEN
 
 
 def pretrained_policy(settings: PolicySettings, path: str | None, package: str | None, *, seed: int = 0) -> Policy:

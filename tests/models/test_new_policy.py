@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlaif.models.new_policy import new_policy, train_tokenizer
-from rlaif.reports.placeholders import IMAGE_TOKEN
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
+from rlaif.reports.placeholders import IMAGE_TOKEN
 
 REPORTS = ["A small left pleural effusion.", "No pleural effusion.", "Heart size is normal."]
 TOKENIZER = train_tokenizer(REPORTS, 320)

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlaif.models.encoders.ctvit import CTViT
 from rlaif.models.policy import Policy, load_encoder
 from rlaif.models.prompt import Tokens
-from rlaif.reports.placeholders import IMAGE_TOKEN
 from rlaif.models.settings import LoraSettings, PolicyError, read_settings
 from rlaif.models.visual_input import VisualInput
+from rlaif.reports.placeholders import IMAGE_TOKEN
 
 Make = Callable[..., Policy]
 PROMPT = "<image>\nDescribe the findings of this chest CT."
