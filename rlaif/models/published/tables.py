@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from rlaif.models.connectors.regions import RegionConnector
 from rlaif.models.encoders.build import new_encoder
@@ -89,9 +90,13 @@ def load_language_model(policy: Policy, path: Path, table: TableName) -> None:
     # Placeholders' rows stand after the language model's own vocabulary.
     rows = policy.language_model.config.vocab_size
     weights = {name: one[:rows] if name in (_WORDS, _HEAD) else one for name, one in weights.items()}
-    if policy.language_model.config.tie_word_embeddings and _HEAD not in weights and _WORDS in weights:
-        # Where both are one, files hold it once.
-        weights[_HEAD] = weights[_WORDS]
+    if policy.language_model.config.tie_word_embeddings and _WORDS in weights:
+        # Where both are one, a file may hold it once.
+        head = weights.setdefault(_HEAD, weights[_WORDS])
+        if not torch.equal(head, weights[_WORDS]):
+            raise PublishedWeightsError(
+                f"{path}: {_HEAD} differs from {_WORDS}, and the language model has one for both"
+            )
     load_published(policy.language_model, weights, _OWN, str(path))
 
 
