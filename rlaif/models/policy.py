@@ -193,6 +193,8 @@ class Policy(nn.Module):
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         target = folder / LANGUAGE_MODEL
+        # A new model's configuration does not name its class, by which engines choose theirs.
+        self.language_model.config.architectures = [type(self.language_model).__name__]
         self.language_model.config.save_pretrained(target)
         if self.language_model.generation_config is not None:
             self.language_model.generation_config.save_pretrained(target)

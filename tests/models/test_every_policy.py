@@ -223,6 +223,7 @@ def test_other_language_models_serve_too(configs: "dict[str, Config]", architect
     policy.save_pretrained(tmp_path, None)
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "language_model", local_files_only=True)
     assert type(stock) is type(policy.language_model)
+    assert stock.config.architectures == [type(policy.language_model).__name__]
     again = Policy.from_pretrained(tmp_path)
     assert torch.equal(sums(again, visual), before)
     again.load_weights(policy.weights())
