@@ -34,7 +34,7 @@ TASK_STUDIES = 16
 class ReadVolumes:
     """Reads volumes and applies the recipe: voxels `[studies, views, depth, height, width]` float16, or a reason.
 
-    The first view is the whole scan. With `regions` each of the ten has a view after it, and `masks`
+    The first view is the whole scan. With `regions` each of the ten has a view after it, and `mask_voxels`
     `[studies, regions, depth, height, width]` uint8 go with them; both are empty where `regions` of the row lacks it.
     With `keep_voxels=False` the voxels are made and let go.
     """
@@ -59,15 +59,12 @@ class ReadVolumes:
         masks = np.zeros((kept, len(REGIONS) if self.regions else 0, *self.recipe.size), np.uint8)
         reasons, remarks, present, seconds = [], [], [], []
         for place in range(count):
-            started = read = time.monotonic()
-            reason, said, names = "", "", []
+            reason, said, names, took = "", "", [], (0.0, 0.0)
             try:
                 source = VolumeSource.from_json(str(rows["source"][place]))
                 regions = json.loads(str(rows["masks"][place]))
-                volume = source.read(self.orientation)
-                read = time.monotonic()
-                wanted = regions if self.regions else None
-                found = encoder_input(self.recipe, volume, source, self.orientation, wanted)
+                found = encoder_input(self.recipe, source, self.orientation, regions if self.regions else None)
+                took = found.read_s, found.recipe_s
                 said = "\n".join([*found.remarks, *self._remarks(source, regions)])
                 names = list(found.regions.images)
                 if self.keep_voxels:
@@ -81,7 +78,7 @@ class ReadVolumes:
             reasons.append(reason)
             remarks.append(said)
             present.append(json.dumps(names))
-            seconds.append((read - started, time.monotonic() - read))
+            seconds.append(took)
         answers: Batch = {
             "reason": np.array(reasons, dtype=object),
             "remarks": np.array(remarks, dtype=object),
@@ -119,7 +116,7 @@ class Encode:
             for row in good:
                 image = next(features)
                 regions = {
-                    name: RegionInput(next(features), torch.from_numpy(batch["mask_voxels"][row, REGIONS.index(name)]))
+                    name: RegionInput(next(features), torch.tensor(batch["mask_voxels"][row, REGIONS.index(name)]))
                     for name in names[row]
                 }
                 studies[str(batch["feature_key"][row])] = VisualInput(image, regions)

@@ -69,10 +69,8 @@ class VoxelReader:
         if key not in self._study_of:
             raise FeatureMissing(f"no study of {self.vision.run} has the key {key}: run the ingest again")
         study, vision = self._study_of[key], self.vision
-        source = VolumeSource.of(study)
-        volume = source.read(vision.orientation)
-        regions = study.regions or {} if vision.regions else None
-        found = encoder_input(RECIPES[vision.recipe], volume, source, vision.orientation, regions)
+        regions = (study.regions or {}) if vision.regions else None
+        found = encoder_input(RECIPES[vision.recipe], VolumeSource.of(study), vision.orientation, regions)
         inputs = {
             name: RegionInput(torch.from_numpy(image), torch.from_numpy(as_bytes(found.regions.geometry[name])))
             for name, image in found.regions.images.items()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from rlaif.storage import local_copy
+from rlaif.storage import local_copy, with_retries
 from rlaif.volumes.grid import Grid, read_grid
 from rlaif.volumes.intensity import Box, foreground
 from rlaif.volumes.mask_files import LABELS
@@ -83,19 +83,24 @@ class RegionMasks:
 
     def _placed(self, location: str) -> npt.NDArray[Any]:
         with local_copy(location) as path:
-            if path.is_dir():
-                raise VolumeError(f"{location}: is a folder; a mask is one file (NIfTI, NRRD, MHA)")
-            stored = read_volume(path, orientation="stored").voxels
-            _check_whole(location, stored)
-            grid = read_grid(path) if self._placement == "by_affine" else None
             try:
-                if grid is not None:
-                    stored = self._grid.reordered(stored, grid)
-                elif stored.shape != self._grid.shape[::-1]:
-                    raise VolumeError(f"has {stored.shape[::-1]} voxels where the CT has {self._grid.shape}")
+                return self._grid.oriented(with_retries(lambda: self._stored(path), location), self._orientation)
             except VolumeError as error:
-                raise VolumeError(f"{location}: {error}") from error
-        return self._grid.oriented(stored, self._orientation)
+                # A copy's name says nothing to a person.
+                said = str(error).removeprefix(f"{path}: ").replace(str(path), location)
+                raise VolumeError(f"{location}: {said}") from error
+
+    def _stored(self, path: Path) -> npt.NDArray[Any]:
+        """The values of a local mask, in the stored order of the CT."""
+        if path.is_dir():
+            raise VolumeError("is a folder; a mask is one file (NIfTI, NRRD, MHA)")
+        stored = read_volume(path, orientation="stored").voxels
+        _check_whole(stored)
+        if self._placement == "by_affine":
+            return self._grid.reordered(stored, read_grid(path))
+        if stored.shape != self._grid.shape[::-1]:
+            raise VolumeError(f"has {stored.shape[::-1]} voxels where the CT has {self._grid.shape}")
+        return stored
 
 
 def mask_remarks(ct: Path, series: str | None, masks: Iterable[str]) -> tuple[str, ...]:
@@ -114,11 +119,9 @@ def mask_remarks(ct: Path, series: str | None, masks: Iterable[str]) -> tuple[st
     return tuple(remarks)
 
 
-def _check_whole(location: str, values: npt.NDArray[Any]) -> None:
+def _check_whole(values: npt.NDArray[Any]) -> None:
     if values.dtype.kind == "f" and any((plane != np.rint(plane)).any() for plane in values):
-        raise VolumeError(
-            f"{location}: holds values that are no whole numbers, so it is no mask but a soft one; round it"
-        )
+        raise VolumeError("holds values that are no whole numbers, so it is no mask but a soft one; round it")
 
 
 def masked_to_region(volume: Volume, mask: Mask) -> Volume:

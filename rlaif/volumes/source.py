@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from rlaif.storage import file_states, local_copy, with_retries
 from rlaif.volumes.mask_files import mask_files
 from rlaif.volumes.recipes import Recipe
 from rlaif.volumes.volume import Orientation, Volume, VolumeError, check_hounsfield, read_volume
+
+if TYPE_CHECKING:
+    from rlaif.volumes.grid import Grid
+
+Result = TypeVar("Result")
 
 # Raised when reading or resampling gives other values for the same file and recipe: earlier features are then stale.
 READING = 1
@@ -68,17 +74,33 @@ class VolumeSource:
         StorageUnavailable where remote storage does not answer.
         """
         with local_copy(self.location) as path:
-            try:
-                volume = with_retries(
-                    lambda: read_volume(path, orientation=orientation, series=self.series), self.location
-                )
-            except VolumeError as error:
-                # A copy's name says nothing to a person.
-                raise VolumeError(str(error).replace(str(path), self.location)) from error
+            return self._read(path, orientation)
+
+    def read_with_grid(self, orientation: Orientation = "canonical") -> tuple[Volume, "Grid"]:
+        """The volume with the grid of its files, which masks are put onto; a remote CT is fetched once for both.
+
+        Raises as `read`, and VolumeError where headers give the voxels no place in the patient.
+        """
+        # It brings the readers of all formats, which a job that only makes keys does not wait for.
+        from rlaif.volumes.grid import read_grid
+
+        with local_copy(self.location) as path:
+            volume = self._read(path, orientation)
+            return volume, self._from(path, lambda: read_grid(path, self.series))
+
+    def _read(self, path: Path, orientation: Orientation) -> Volume:
+        volume = self._from(path, lambda: read_volume(path, orientation=orientation, series=self.series))
         try:
             return self._stated(volume, orientation)
         except VolumeError as error:
             raise VolumeError(f"{self.location}: {error}") from error
+
+    def _from(self, path: Path, action: Callable[[], Result]) -> Result:
+        """What an action makes of the local copy at `path`, whose name says nothing to a person."""
+        try:
+            return with_retries(action, self.location)
+        except VolumeError as error:
+            raise VolumeError(str(error).replace(str(path), self.location)) from error
 
     def _stated(self, volume: Volume, orientation: Orientation) -> Volume:
         """The volume with what tables say of it, checked to be HU."""

@@ -137,3 +137,48 @@ def test_the_key_of_a_series_follows_its_slices(tmp_path: Path) -> None:
     os.utime(series, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert source.feature_key(RECIPE, "canonical", "encoder") != key
     assert replace(source, series="1.2").feature_key(RECIPE, "canonical", "encoder") != key
+
+
+def test_the_key_follows_the_masks_that_are_read(tmp_path: Path) -> None:
+    source = save(tmp_path / "ct.nii.gz", body())
+    lung, heart = (tmp_path / f"{name}.nii.gz" for name in ("lung", "heart"))
+    for path in (lung, heart):
+        path.write_bytes(b"mask")
+        os.utime(path, ns=(10**18, 10**18))
+
+    def key(regions: dict[str, tuple[str, ...]] | None) -> str:
+        return source.feature_key(RECIPE, "canonical", "encoder", regions)
+
+    both = {"lung": (str(lung),), "heart": (str(heart),)}
+    known = key(both)
+    assert key(dict(reversed(both.items()))) == known == key({name: tuple(one) for name, one in both.items()})
+    keys = [
+        known,
+        key(None),
+        key({}),
+        key({"lung": (str(lung),)}),
+        key(both | {"bone": (str(heart),)}),
+        key({"lung": (str(heart),), "heart": (str(lung),)}),
+        key(both | {"heart": (f"{heart}#1",)}),
+        key(both | {"heart": (f"{heart}#1,2",)}),
+    ]
+    os.utime(lung, ns=(10**18 + 1, 10**18 + 1))
+    keys.append(key(both))
+    lung.write_bytes(b"another")
+    os.utime(lung, ns=(10**18, 10**18))
+    keys.append(key(both))
+    assert len(set(keys)) == len(keys)
+    # A mask that nobody reads changes nothing, and one that is not there has no key.
+    assert key(None) == source.feature_key(RECIPE, "canonical", "encoder")
+    heart.unlink()
+    with pytest.raises(FileNotFoundError):
+        key(both)
+
+
+def test_a_volume_comes_with_the_grid_of_its_file(tmp_path: Path) -> None:
+    source = save(tmp_path / "a.nii.gz", body())
+    volume, grid = source.read_with_grid()
+    np.testing.assert_array_equal(volume.voxels, source.read().voxels)
+    assert grid.shape == (20, 24, 8) and np.allclose(grid.affine, AFFINE)
+    with pytest.raises(VolumeError, match="spacing"):
+        replace(source, spacing_mm=(0.0, 0.75, 0.75)).read_with_grid("stored")
