@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import re
+import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +29,12 @@ from rlaif.datasets.phantom_anatomy import Anatomy, sample_anatomy
 from rlaif.datasets.phantom_drawing import draw_chest
 from rlaif.datasets.phantom_findings import FINDING_NAMES, PlacedFinding, place_findings
 from rlaif.datasets.phantom_shapes import Canvas, Grid, rotation_matrix
+from rlaif.datasets.registry import load_phantom
+from rlaif.datasets.settings import PhantomDataSettings
+from rlaif.datasets.study_table import DatasetError
 from rlaif.reports.findings import CT_RATE_LABELS
+from rlaif.reports.phrases import sentences_of
+from rlaif.reports.regions import REGIONS
 from rlaif.volumes.volume import read_volume
 
 SMALL = PhantomSettings(sft=5, align=4, heldout=3, seed=11)
@@ -359,3 +366,69 @@ def test_region_masks_and_sentences_cover_the_report(tmp_path: Path) -> None:
         assert set(row["Sentence"].split(". ")[0].split()) <= set(re.split(r"\s|\.", whole[row["Volumename"]])) | {
             row["Sentence"].split()[-1]
         }
+
+
+REGIONAL = PhantomDataSettings(sft=3, align=2, heldout=2, seed=9, regions=True)
+
+
+@pytest.fixture(scope="module")
+def regional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("regional")
+    generate(root, REGIONAL.generator, workers=1)
+    return root
+
+
+def test_studies_with_regions_bring_masks_and_sentences(regional: Path) -> None:
+    table = load_phantom(REGIONAL, regional)
+    assert table.quarantined == [] and {one.study_id for one in table.studies} == set(study_ids(REGIONAL.generator))
+    assert all(one.split == split_of(one.study_id, REGIONAL.generator) for one in table.studies)
+    labels = labels_of(regional)
+    for study in table.studies:
+        assert study.source == "phantom" and study.labels == labels[study.study_id]
+        assert study.regions is not None and study.region_reports is not None and study.volume is not None
+        assert set(study.regions) == set(REGIONS) - {"breast", "thyroid"}
+        shape = nibabel.load(study.volume).shape
+        for (mask,) in study.regions.values():
+            assert f"seg_{study.study_id}/" in mask and nibabel.load(mask).shape == shape
+        # Every sentence is of a region that has a mask, and together they are the findings.
+        assert set(study.region_reports) <= set(study.regions)
+        plan = plan_study(REGIONAL.generator, study.study_id)
+        assert study.findings == " ".join(sentence for _, sentence in plan.report.sentences)
+        for region, said in study.region_reports.items():
+            assert said == " ".join(sentence for one, sentence in plan.report.sentences if one == region)
+        joined = " ".join(study.region_reports.values())
+        assert Counter(joined.split()) == Counter(str(study.findings).split())
+        assert Counter(sentences_of(joined)) == Counter(sentences_of(str(study.findings)))
+
+
+def test_the_same_studies_without_regions_have_none(regional: Path, tmp_path: Path) -> None:
+    plain = PhantomDataSettings(**{**REGIONAL.model_dump(), "regions": False})
+    assert plain.generator != REGIONAL.generator and fingerprint(plain.generator) != fingerprint(REGIONAL.generator)
+    generate(tmp_path, plain.generator, workers=1)
+    without, guided = load_phantom(plain, tmp_path).studies, load_phantom(REGIONAL, regional).studies
+    assert all(one.regions is None and one.region_reports is None for one in without)
+    shared = ("study_id", "patient_id", "split", "findings", "impression", "labels")
+    assert [[getattr(one, name) for name in shared] for one in without] == [
+        [getattr(one, name) for name in shared] for one in guided
+    ]
+    # Regions are written beside the same volumes.
+    assert Path(str(without[0].volume)).read_bytes() == Path(str(guided[0].volume)).read_bytes()
+
+
+def test_regions_that_a_folder_lacks_are_an_error_or_left_out(regional: Path, tmp_path: Path) -> None:
+    shutil.copytree(regional, tmp_path / "data")
+    folder = tmp_path / "data/dataset"
+    shutil.rmtree(folder / "train_region_mask/seg_train_1_a_1")
+    (folder / "train_region_mask/seg_train_2_a_1/heart.nii.gz").unlink()
+    studies = {one.study_id: one for one in load_phantom(REGIONAL, tmp_path / "data").studies}
+    assert studies["train_1_a_1"].regions is None and studies["train_1_a_1"].region_reports is not None
+    assert "heart" not in (studies["train_2_a_1"].regions or {})
+    table = folder / "radgenome_files/train_region_report.csv"
+    rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    table.write_text("".join(row for row in rows if not row.startswith("train_3_a_1")), encoding="utf-8")
+    with pytest.raises(DatasetError, match="patients, and there are 4"):
+        load_phantom(REGIONAL, tmp_path / "data")
+    table.unlink()
+    (folder / "radgenome_files/validation_region_report.csv").unlink()
+    with pytest.raises(DatasetError, match="holds no table of region sentences"):
+        load_phantom(REGIONAL, tmp_path / "data")
