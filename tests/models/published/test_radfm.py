@@ -99,6 +99,36 @@ def test_published_weights_give_the_published_features() -> None:
     assert torch.allclose(features, expected.permute(2, 0, 1, 3).flatten(0, 2), atol=1e-5)
 
 
+def test_the_whole_models_file_holds_the_same_encoder() -> None:
+    """Names of src/Model/RadFM/{multimodality_model,my_embedding_layer}.py, one for each of its parts."""
+    others = (
+        "lang_model.model.layers.0.self_attn.q_proj.weight",
+        "embedding_layer.weight",
+        "embedding_layer.figure_token_weight",
+        "embedding_layer.bert_model.embeddings.word_embeddings.weight",
+        "embedding_layer.bert_projection_fc.bias",
+        "embedding_layer.perceiver.latents",
+        "embedding_layer.fc.weight",
+        "embedding_layer.output_upscaling.1.running_mean",
+        "embedding_layer.transformer_decoder.layers.3.multihead_attn.in_proj_weight",
+        "embedding_layer.transformer_decoder_mlp.2.weight",
+        "embedding_layer.cls_head.weight",
+    )
+    whole = {f"embedding_layer.vision_encoder.{name}": value for name, value in published().items()}
+    whole |= {name: torch.ones(1) for name in others}
+    alone, within = RadFMViT(SETTINGS), RadFMViT(SETTINGS)
+    load_published(alone, published(), ENCODER, "RadFM_vit3d.pth")
+    load_published(within, whole, ENCODER, "pytorch_model.bin")
+    assert all(torch.equal(value, alone.state_dict()[name]) for name, value in within.state_dict().items())
+    # Both in one file would be two encoders.
+    with pytest.raises(PublishedWeightsError, match="twice: "):
+        load_published(RadFMViT(SETTINGS), whole | published(), ENCODER, "pytorch_model.bin")
+    with pytest.raises(PublishedWeightsError, match=r"1 unknown: embedding_layer\.mask_fc\.weight"):
+        load_published(
+            RadFMViT(SETTINGS), whole | {"embedding_layer.mask_fc.weight": torch.ones(1)}, ENCODER, "pytorch_model.bin"
+        )
+
+
 def test_paper_size() -> None:
     settings = RadFMSettings(volume=(64, 256, 256), patch=(4, 32, 32))
     shapes = published_shapes(settings)
