@@ -94,7 +94,7 @@ def test_other_encoders_come_from_a_folder_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(PublishedWeightsError, match=r"encoder differs \(volume \(4, 8, 8\), here \(8, 8, 8\)\)"):
         load_encoder(larger, tmp_path / "policy", "rlaif")
     with pytest.raises(PublishedWeightsError, match=r"policy\.json: encoder is ctvit, and the policy's vit3d"):
-        load_encoder(VIT, tmp_path / "policy", "rlaif")
+        load_encoder(NORMAL, tmp_path / "policy", "rlaif")
 
 
 @pytest.mark.parametrize(
