@@ -20,11 +20,15 @@ from torch import Tensor
 from actors.ingest import IngestStalled, batch_of, in_time, ingest, read_studies, rows_of
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
+from rlaif.datasets.registry import load_phantom
+from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.features import FeatureStore
 from rlaif.files import checksum_of
 from rlaif.models.policy import load_encoder
 from rlaif.records import Ingested, Quarantined, Study
+from rlaif.volumes.grid import read_grid
 from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.regions import RegionMasks, region_inputs
 from rlaif.volumes.resampling import apply
 from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import read_volume
@@ -44,17 +48,29 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(root.rglob("*.nii.gz"))
 
 
-def answers(studies: list[Study], small: Any, store: Path | None) -> dict[str, Ingested | Quarantined]:
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> list[Study]:
+    """Three studies of the phantom with their regions."""
+    root = tmp_path_factory.mktemp("regions")
+    settings = PhantomDataSettings(sft=3, align=0, heldout=0, seed=5, regions=True)
+    phantom.generate(root, settings.generator, workers=1)
+    return load_phantom(settings, root).studies
+
+
+def answers(
+    studies: list[Study], small: Any, store: Path | None, *, regions: bool = False
+) -> dict[str, Ingested | Quarantined]:
     """Every study's answer; what the store holds already is asked for again."""
     settings = small.config("ingest.batch=2").ingest
     encoder = checksum_of(small.first / "encoder.safetensors")
     keys = {}
     for one in studies:
         with suppress(FileNotFoundError):
-            keys[one.study_id] = VolumeSource.of(one).feature_key(RECIPES["phantom"], "canonical", encoder)
+            masks = one.regions or {} if regions else None
+            keys[one.study_id] = VolumeSource.of(one).feature_key(RECIPES["phantom"], "canonical", encoder, masks)
     found: dict[str, Ingested | Quarantined] = {}
     where = None if store is None else (small.first, store)
-    for one in ingest(studies, keys, "phantom", "canonical", settings, where):
+    for one in ingest(studies, keys, "phantom", "canonical", settings, where, regions=regions):
         assert one.study_id not in found
         found[one.study_id] = one
     return found
@@ -163,6 +179,75 @@ def test_a_mask_that_lies_elsewhere_is_told_before_a_model_needs_it(
     assert isinstance(fits, Ingested) and fits.remarks == ()
     assert isinstance(told, Ingested) and len(told.remarks) == 1
     assert "mask cannot be used" in told.remarks[0] and "30 mm off the voxels of the CT" in told.remarks[0]
+
+
+def test_a_region_guided_policy_gets_scan_regions_and_masks(
+    cluster: None, small: Any, guided: list[Study], tmp_path: Path
+) -> None:
+    found = answers(guided, small, tmp_path / "store", regions=True)
+    store, encoder = FeatureStore(tmp_path / "store"), load_encoder(small.first)
+    assert store.keys() == {str(one.feature_key) for one in found.values() if isinstance(one, Ingested)}
+    for study in guided:
+        answer = found[study.study_id]
+        assert isinstance(answer, Ingested) and answer.feature_key is not None and answer.remarks == ()
+        assert study.regions is not None and study.volume is not None
+        assert answer.regions == store.regions(answer.feature_key) == tuple(sorted(study.regions))
+        volume, masks = read_volume(Path(study.volume)), RegionMasks(read_grid(Path(study.volume)))
+        inputs = region_inputs(RECIPES["phantom"], volume, masks.read_all(study.regions))
+        stored = store.get(answer.feature_key)
+        parts = [(stored.image, apply(RECIPES["phantom"], volume))]
+        parts += [(stored.regions[name].image, image) for name, image in inputs.images.items()]
+        assert len(parts) == 1 + len(stored.regions) == 9
+        for features, voxels in parts:
+            with torch.inference_mode():
+                expected = encoder(torch.from_numpy(voxels).half().float()[None])[0]
+            assert features.dtype == torch.float16 and features.shape == expected.shape
+            assert float((features.float() - expected).abs().max()) < 2e-3 * float(expected.abs().max())
+        for name, mask in inputs.geometry.items():
+            assert stored.regions[name].mask.dtype == torch.uint8
+            assert np.array_equal(stored.regions[name].mask.numpy(), np.rint(mask[0] * 255))
+
+
+def test_studies_whose_regions_cannot_be_used_are_set_aside_and_single_ones_left_out(
+    cluster: None, small: Any, guided: list[Study], tmp_path: Path
+) -> None:
+    first, second, third = guided
+    assert first.regions is not None and second.regions is not None and third.regions is not None
+    image = nibabel.load(first.regions["lung"][0])
+    empty = str(tmp_path / "empty.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), empty)
+    moved = image.affine.copy()
+    moved[0, 3] += 30.0
+    nibabel.save(nibabel.Nifti1Image(np.ones(image.shape, np.uint8), moved), tmp_path / "moved.nii.gz")
+    studies = [
+        replace(first, study_id="none", regions=None),
+        replace(first, study_id="empty", regions={"lung": (empty,)}),
+        replace(second, study_id="moved", regions=second.regions | {"lung": (str(tmp_path / "moved.nii.gz"),)}),
+        replace(third, study_id="lacking", regions=third.regions | {"lung": (empty,)}),
+        replace(third, study_id="lacking-on-disk", regions=third.regions | {"lung": (str(tmp_path / "gone.nii.gz"),)}),
+    ]
+    found = answers(studies, small, tmp_path / "store", regions=True)
+    reasons = {name: one.reason for name, one in found.items() if isinstance(one, Quarantined)}
+    assert reasons.keys() == {"none", "empty", "moved", "lacking-on-disk"}
+    assert "no region masks, which a region-guided policy reads" in reasons["none"]
+    assert "none of its regions can be used (lung: its mask is empty)" in reasons["empty"]
+    assert (
+        "moved.nii.gz: lies up to" in reasons["moved"] and "gone.nii.gz: does not exist" in reasons["lacking-on-disk"]
+    )
+    kept = found["lacking"]
+    assert isinstance(kept, Ingested) and kept.regions == tuple(sorted(third.regions.keys() - {"lung"}))
+    assert kept.remarks == ("region lung is left out: its mask is empty",)
+    assert FeatureStore(tmp_path / "store").get(str(kept.feature_key)).regions.keys() == set(kept.regions)
+    # The same studies are good enough for a policy that reads whole scans.
+    whole = answers(studies[:2], small, tmp_path / "store")
+    assert all(isinstance(one, Ingested) and one.regions is None for one in whole.values())
+
+
+def test_regions_are_read_without_an_encoder_too(cluster: None, small: Any, guided: list[Study]) -> None:
+    found = answers([guided[0], replace(guided[1], regions=None)], small, None, regions=True)
+    good, bad = found[guided[0].study_id], found[guided[1].study_id]
+    assert isinstance(good, Ingested) and good.regions == tuple(sorted(guided[0].regions or {})) and good.recipe_s > 0
+    assert isinstance(bad, Quarantined) and "no region masks" in bad.reason
 
 
 def test_training_an_encoder_loses_no_study_without_a_word(cluster: None, small: Any, volumes: list[Path]) -> None:

@@ -1,24 +1,30 @@
 """The ingest stage of a run: sizes told before, answers kept, what is done not done again."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from actors.ingest_stage import check_studies, ingest_studies, tell_size, waiting_studies
 from actors.preparation import TooManyBad
 from rlaif.config import ConfigurationError
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
+from rlaif.datasets.registry import load_phantom
+from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.features import FeatureStore
 from rlaif.ledger import RunFolder
 from rlaif.models.connectors.settings import MlpSettings
+from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import CTViTSettings
 from rlaif.models.settings import PolicySettings
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.tables import Table
-from rlaif.vision import StoredFeatures
+from rlaif.vision import StoredFeatures, StudyVoxels
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -124,6 +130,75 @@ def test_one_bad_study_in_ten_is_set_aside_and_counts_add_up(
         kept = {one.study_id for one in run.read("features", Ingested)}
         bad = {one.study_id for one in run.read("quarantine", Quarantined) if one.stage == "ingest"}
     assert len(kept) == 18 and bad == {copies[3].stem, copies[13].stem} and not kept & bad
+
+
+@pytest.fixture(scope="module")
+def guided_policy(configured: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As much of a region-guided policy's folder as an ingest needs."""
+    settings = configured("policy=reg2rg").policy.settings()
+    assert settings.reads == "regions" and settings.encoder is not None
+    folder = tmp_path_factory.mktemp("guided")
+    save_file(new_encoder(settings.encoder).state_dict(), folder / "encoder.safetensors")
+    (folder / "policy.json").write_text(settings.model_dump_json())
+    return folder
+
+
+def test_reused_features_bring_their_regions_along(
+    cluster: None, small: Any, guided_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = PhantomDataSettings(sft=3, align=0, heldout=0, seed=8, regions=True)
+    phantom.generate(tmp_path / "data", settings.generator, workers=1)
+    studies = load_phantom(settings, tmp_path / "data").studies
+    assert studies[0].regions is not None and studies[1].regions is not None
+    studies[1] = replace(studies[1], regions={"lung": studies[1].regions["lung"]})
+    without = replace(studies[2], regions=None)
+
+    def ingested(name: str, chosen: list[Study]) -> tuple[dict[str, Ingested], dict[str, str], dict[str, Any]]:
+        run, config = open_run(small, tmp_path, name, [], "run.max_bad_fraction=0.5")
+        with run:
+            run.replace("studies", Study, chosen)
+            vision = ingest_studies(run, config, guided_policy)
+            assert isinstance(vision, StoredFeatures)
+            rows = {one.study_id: one for one in run.read("features", Ingested)}
+            for row in rows.values():
+                assert tuple(vision.open().get(str(row.feature_key)).regions) == row.regions
+            bad = {one.study_id: one.reason for one in run.read("quarantine", Quarantined) if one.stage == "ingest"}
+            return rows, bad, run.facts("ingest")
+
+    first, bad, _ = ingested("one", [*studies[:2], without])
+    assert first[studies[0].study_id].regions == tuple(sorted(studies[0].regions))
+    assert first[studies[1].study_id].regions == ("lung",)
+    assert bad.keys() == {without.study_id} and "no region masks" in bad[without.study_id]
+    assert "features: 3 studies x 11 views x 144 tokens x 96 values in float16" in capsys.readouterr().out
+
+    again, bad, facts = ingested("two", studies)
+    assert (facts["reused"], facts["read"], facts["quarantined"]) == (2, 1, 0) and not bad
+    for study in studies[:2]:
+        assert again[study.study_id].feature_key == first[study.study_id].feature_key
+        assert again[study.study_id].regions == first[study.study_id].regions
+    # Another mask is another key: what was made of the old one is not taken for it.
+    studies[1] = replace(studies[1], regions={"lung": studies[0].regions["lung"]})
+    other, _, facts = ingested("three", studies)
+    assert facts["reused"] == 2 and other[studies[1].study_id].feature_key != first[studies[1].study_id].feature_key
+
+
+def test_where_the_encoder_trains_studies_are_read_with_their_regions(
+    cluster: None, small: Any, guided_policy: Path, tmp_path: Path
+) -> None:
+    settings = PhantomDataSettings(sft=2, align=0, heldout=0, seed=8, regions=True)
+    phantom.generate(tmp_path / "data", settings.generator, workers=1)
+    one, other = load_phantom(settings, tmp_path / "data").studies
+    trains = "learner.sft.train=[encoder,connector,language_model]"
+    run, config = open_run(small, tmp_path, "run", [], "run.max_bad_fraction=0.5", trains)
+    with run:
+        run.replace("studies", Study, [one, replace(other, regions=None)])
+        vision = ingest_studies(run, config, guided_policy)
+        (row,) = run.read("features", Ingested)
+    assert isinstance(vision, StudyVoxels) and vision.regions and vision.with_encoder
+    assert row.study_id == one.study_id and row.regions == tuple(sorted(one.regions or {}))
+    found = vision.open().get(str(row.feature_key))
+    assert found.image.shape == (1, 32, 48, 48) and tuple(found.regions) == row.regions
+    assert not (tmp_path / "cache" / "features").exists()
 
 
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_any_is_made(tmp_path: Path) -> None:
