@@ -45,6 +45,10 @@ class WeightLoader:
 
     def load_policy_weights(self, weights: dict[str, Tensor]) -> None:
         """Loads a whole state dict by its checkpoint names."""
+        from vllm.model_executor.model_loader.reload.meta import SKIP_LOAD_TENSORS
+
+        # The rotary table is computed, no checkpoint has it: vLLM would warn of it at every reload.
+        SKIP_LOAD_TENSORS.add("cos_sin_cache")
         # `load_weights` fails on CPU, where linear weights are packed once loaded; reloading unpacks them.
         self.model_runner.reload_weights(weights_iterator=iter(weights.items()))  # type: ignore[attr-defined]
 
@@ -55,8 +59,6 @@ class Sampler:
     def __init__(
         self, policy_folder: str, version: int, vision: Vision | None, settings: SamplerSettings, seed: int
     ) -> None:
-        from vllm import LLM
-
         torch.set_num_threads(settings.threads)
         self.settings, self.seed = settings, seed
         self.policy = Policy.from_pretrained(
@@ -67,6 +69,8 @@ class Sampler:
                 f"sampler.max_length={settings.max_length} is more than the {self.policy.positions} positions of the "
                 f"language model in {policy_folder}: lower it"
             )
+        from vllm import LLM
+
         self.vision = vision.open() if vision is not None else None
         self.engine = LLM(
             model=str(Path(policy_folder) / LANGUAGE_MODEL),
