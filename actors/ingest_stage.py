@@ -16,7 +16,7 @@ from rlaif.plan_counts import counts_of
 from rlaif.plan_needs import amount
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study
-from rlaif.volumes.recipes import RECIPES, Recipe
+from rlaif.volumes.recipes import RECIPES, Recipe, Window
 from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import Orientation
 
@@ -31,7 +31,7 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> "Vision | Non
     """Encodes every study once; gives where its features are, or None for a text-only policy.
 
     Where the encoder trains, every study is read once and none is encoded. Raises ConfigurationError where the disk
-    has no room for the features.
+    has no room for the features, or the recipe serves no regions.
     """
     from rlaif.features import FeatureStore
     from rlaif.vision import StoredFeatures, StudyVoxels
@@ -40,6 +40,11 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> "Vision | Non
     if settings.recipe is None or settings.encoder is None:
         return None
     recipe, orientation, regions = RECIPES[settings.recipe], config.recipe.orientation, settings.reads == "regions"
+    if regions and not isinstance(recipe.intensity, Window):
+        raise ConfigurationError(
+            f"recipe {recipe.name} takes its range from each volume, and regions need a fixed window: take another "
+            "recipe for a region-guided policy, such as reg2rg"
+        )
     if config.trains_encoder:
         print("the encoder trains, so the feature store is bypassed: learners and samplers read the CTs", flush=True)
         if not run.done("ingest"):

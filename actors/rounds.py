@@ -212,13 +212,7 @@ def evaluate(
     if run.done(stage):
         return
     started = time.monotonic()
-    requests: dict[tuple[str, bool], Request] = {}
-    for case, other in zip(cases, _strangers(cases), strict=True):
-        requests[case.case_id, False] = Request(case, case.feature_key, 1, 0.0)
-        if config.run.blind_control and case.feature_key is not None and other is not None:
-            # Another patient's regions are asked for by that patient's prompt.
-            blind = replace(case, prompt=other.prompt)
-            requests[case.case_id, True] = Request(blind, other.feature_key, 1, 0.0)
+    requests = heldout_requests(cases, blind_control=config.run.blind_control)
     done = {(row.case_id, row.control) for row in run.read(stage, HeldoutReport)}
     left = [request for key, request in requests.items() if key not in done]
     by_id = {case.case_id: case for case in cases}
@@ -228,14 +222,29 @@ def evaluate(
     with run.writer(stage, HeldoutReport) as writer:
         for kind, candidates in flow.results():
             for candidate in candidates if kind == "candidates" else []:
-                writer.add(_heldout(candidate, by_id[candidate.case_id]))
+                writer.add(heldout_report(candidate, by_id[candidate.case_id]))
                 progress.advance()
     rows = run.compact(stage, HeldoutReport, ("case_id", "control"))
     checksum = fleet.checksum() if left else ""
     run.finish(stage, seconds=time.monotonic() - started, reports=rows, version=version, checksum=checksum)
 
 
-def _heldout(candidate: Candidate, case: Case) -> HeldoutReport:
+def heldout_requests(cases: Sequence[Case], *, blind_control: bool) -> dict[tuple[str, bool], Request]:
+    """A greedy request for each case, and one as a blind control, by case id and whether it is the control.
+
+    The control sees another patient's features under that patient's prompt, which names the regions that are there.
+    Cases without features, or without another patient's beside them, have none.
+    """
+    requests: dict[tuple[str, bool], Request] = {}
+    for case, other in zip(cases, _strangers(cases), strict=True):
+        requests[case.case_id, False] = Request(case, case.feature_key, 1, 0.0)
+        if blind_control and case.feature_key is not None and other is not None:
+            requests[case.case_id, True] = Request(replace(case, prompt=other.prompt), other.feature_key, 1, 0.0)
+    return requests
+
+
+def heldout_report(candidate: Candidate, case: Case) -> HeldoutReport:
+    """A held-out report with its metrics, which see its sentences without the names of regions before them."""
     return HeldoutReport(
         case_id=case.case_id,
         study_id=case.study_id,

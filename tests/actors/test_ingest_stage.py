@@ -21,7 +21,7 @@ from rlaif.ledger import RunFolder
 from rlaif.models.connectors.settings import MlpSettings
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import CTViTSettings
-from rlaif.models.settings import PolicySettings
+from rlaif.models.settings import PolicySettings, read_settings
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.tables import Table
 from rlaif.vision import StoredFeatures, StudyVoxels
@@ -199,6 +199,16 @@ def test_where_the_encoder_trains_studies_are_read_with_their_regions(
     found = vision.open().get(str(row.feature_key))
     assert found.image.shape == (1, 32, 48, 48) and tuple(found.regions) == row.regions
     assert not (tmp_path / "cache" / "features").exists()
+
+
+def test_a_recipe_that_serves_no_regions_is_refused_before_any_study_is_read(
+    small: Any, guided_policy: Path, tmp_path: Path
+) -> None:
+    settings = read_settings(guided_policy).model_copy(update={"recipe": "m3d"})
+    (tmp_path / "policy.json").write_text(settings.model_dump_json())
+    run, config = open_run(small, tmp_path, "run", [])
+    with run, pytest.raises(ConfigurationError, match="recipe m3d takes its range from each volume"):
+        ingest_studies(run, config, tmp_path)
 
 
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_any_is_made(tmp_path: Path) -> None:

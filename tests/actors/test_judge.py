@@ -65,5 +65,17 @@ def test_what_cannot_be_judged_has_a_failure_and_no_score(fleet: Fleet) -> None:
     assert [one.failure for one in judgements] == ["invalid_candidate"] * 3 + ["no_reference"] * 2
 
 
+def test_regions_are_judged_by_their_sentences(fleet: Fleet) -> None:
+    reference = "No pleural effusion. Moderate cardiomegaly."
+    texts = (
+        "The region 0 is pleura: No pleural effusion The region 1 is heart: Moderate cardiomegaly.",
+        "The region 0 is heart: The region 1 is pleura:",
+        reference,
+    )
+    judgements = judged(fleet, [ToJudge(candidate(n, text), reference) for n, text in enumerate(texts)])
+    assert [one.score for one in judgements] == [1.0, None, 1.0]
+    assert judgements[1].failure == "invalid_candidate"
+
+
 def test_an_empty_batch_gives_nothing(fleet: Fleet) -> None:
     assert judged(fleet, []) == []

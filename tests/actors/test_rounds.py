@@ -1,0 +1,72 @@
+"""Held-out reports: what is asked of each case and of its blind control, and what their metrics see."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from actors.requests import Request
+from actors.rounds import heldout_report, heldout_requests
+from rlaif.records import Candidate, Case
+from rlaif.reports.region_reports import region_prompt, region_slots
+
+ORDERS = {"a": ("heart", "lung"), "b": ("pleura",), "c": ("lung", "bone"), "d": ("lung",)}
+PATIENTS = {"a": "p1", "b": "p1", "c": "p2", "d": "p3"}
+CASES = [
+    Case(name, name, PATIENTS[name], region_prompt(order), "Moderate cardiomegaly.", None, f"key-{name}")
+    for name, order in ORDERS.items()
+]
+
+
+def written(request: Request, text: str) -> Candidate:
+    """What a sampler makes of a request."""
+    case = request.case
+    words = {"prompt": case.prompt, "text": text, "token_ids": (1,), "logprobs": (-1.0,), "finish_reason": "stop"}
+    given = {"case_id": case.case_id, "study_id": case.study_id, "feature_key": request.feature_key}
+    made = {"usable": True, "policy_version": 3, "weights_checksum": "", "seed": 0, "sampled_at": datetime.now(UTC)}
+    return Candidate(candidate_id="x", round=3, index=0, attempt=0, **given, **words, **made)
+
+
+def test_a_control_sees_another_patient_under_that_patients_prompt() -> None:
+    requests = heldout_requests(CASES, blind_control=True)
+    assert requests.keys() == {(name, control) for name in ORDERS for control in (False, True)}
+    own = {name: requests[name, False] for name in ORDERS}
+    assert all(
+        one.case == case and one.feature_key == case.feature_key for one, case in zip(own.values(), CASES, strict=True)
+    )
+    # The next case of another patient, from the front again after the last.
+    strangers = {"a": "c", "b": "c", "c": "d", "d": "a"}
+    for name, other in strangers.items():
+        blind = requests[name, True]
+        assert (blind.case.case_id, blind.feature_key) == (name, f"key-{other}")
+        assert region_slots(blind.case.prompt) == ORDERS[other]
+        assert replace(blind.case, prompt=own[name].case.prompt) == own[name].case
+    assert all((one.n, one.temperature) == (1, 0.0) for one in requests.values())
+
+
+def test_cases_without_another_patient_or_without_an_image_have_no_control() -> None:
+    assert heldout_requests(CASES[:2], blind_control=True).keys() == {("a", False), ("b", False)}
+    text_only = [replace(case, feature_key=None) for case in CASES]
+    assert not any(control for _, control in heldout_requests(text_only, blind_control=True))
+    assert not any(control for _, control in heldout_requests(CASES, blind_control=False))
+    assert heldout_requests([], blind_control=True) == {}
+
+
+def test_metrics_see_the_sentences_and_the_names_are_counted_apart() -> None:
+    requests = heldout_requests(CASES, blind_control=True)
+    text = "The region 0 is heart: Moderate cardiomegaly The region 1 is bone: No fracture."
+    report = heldout_report(written(requests["a", False], text), CASES[0])
+    assert not report.control and report.text == text and report.policy_version == 3
+    assert report.metrics["rules_score"] == report.metrics["finding_f1"] == 1.0
+    # "Moderate cardiomegaly. No fracture."
+    assert report.metrics["report_words"] == 4.0 and report.metrics["region_recognition"] == 0.5
+    # The control is held against the regions that it was shown: lung and bone.
+    control = heldout_report(written(requests["a", True], text), CASES[0])
+    assert control.control and control.metrics["region_recognition"] == 0.5
+    assert control.metrics["rules_score"] == 1.0
+
+
+def test_a_plain_report_has_no_share_of_regions() -> None:
+    case = replace(CASES[0], prompt="<image>\nDescribe the findings of this chest CT.")
+    report = heldout_report(written(Request(case, "key-a", 1, 0.0), "No cardiomegaly."), case)
+    assert "region_recognition" not in report.metrics and report.metrics["rules_score"] == pytest.approx(0.0)
