@@ -46,4 +46,7 @@ PERCEIVER = WeightTable(
     dropped=(r"fc\.(weight|bias)",),
     new=(r"fc\.(weight|bias)",),
 )
-"""For `Perceiver`, from RadFM_perceiver_fc.pth. Its last layer leads to LLaMA-13B, so ours starts anew."""
+"""For `Perceiver` from RadFM_perceiver_fc.pth, whose last layer leads to LLaMA-13B: for another one ours is new."""
+
+PERCEIVER_WITH_FC = WeightTable(renames=(*PERCEIVER.renames, (r"fc\.(weight|bias)", r"fc.\1")))
+"""The same for `Perceiver` before LLaMA-13B, whose last layer is RadFM's own."""

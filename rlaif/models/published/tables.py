@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlaif.models.connectors.regions import RegionConnector
 from rlaif.models.encoders.build import new_encoder
@@ -64,10 +64,13 @@ def load_connector(policy: Policy, path: Path, table: TableName) -> None:
     if table == "rlaif":
         load_published(connector, policy_folder.connector_weights(policy.settings.connector, path), _OWN, str(path))
         return
+    published, names = read_published(path), _table(_CONNECTORS, table, "connector")
     if table == "radfm_perceiver" and isinstance(connector, RegionConnector):
         # Reg2RG begins with RadFM's Perceiver; its mask encoder is new.
         connector = connector.perceiver
-    load_published(connector, read_published(path), _table(_CONNECTORS, table, "connector"), str(path))
+    elif table == "radfm_perceiver" and _led_to(published) == policy.language_model.config.hidden_size:
+        names = radfm.PERCEIVER_WITH_FC
+    load_published(connector, published, names, str(path))
 
 
 def load_language_model(policy: Policy, path: Path, table: TableName) -> None:
@@ -98,6 +101,12 @@ def load_language_model(policy: Policy, path: Path, table: TableName) -> None:
                 f"{path}: {_HEAD} differs from {_WORDS}, and the language model has one for both"
             )
     load_published(policy.language_model, weights, _OWN, str(path))
+
+
+def _led_to(published: Mapping[str, Tensor]) -> int | None:
+    """The width of the language model that a published Perceiver's last layer leads to; None where it has none."""
+    last = published.get("fc.weight")
+    return None if last is None else len(last)
 
 
 def _table(tables: Mapping[str, WeightTable], name: str, part: str) -> WeightTable:

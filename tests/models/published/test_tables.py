@@ -193,12 +193,19 @@ def test_a_connectors_file_comes_in_by_its_tables_name(table: TableName, tmp_pat
     encoder, connector, names, prefix = CONNECTORS[table]
     one = policy(encoder, connector)
     assert one.connector is not None
-    weights, start = drawn(one.connector), one.connector.state_dict()
-    kept = {"fc.weight", "fc.bias"} if table == "radfm_perceiver" else set()
-    start = {name: start[name].clone() for name in kept}
+    weights = drawn(one.connector)
     load_connector(one, file(tmp_path, named(weights, names, prefix)), table)
-    # RadFM's layer to its own language model is not ours.
-    assert same(one.connector, weights, but=kept)
+    assert same(one.connector, weights)
+
+
+def test_radfms_layer_to_another_language_model_is_not_ours(tmp_path: Path) -> None:
+    one = policy(RADFM, PERCEIVER)
+    assert one.connector is not None
+    start = {name: value.clone() for name, value in one.connector.state_dict().items() if name.startswith("fc.")}
+    weights = drawn(one.connector)
+    wider = weights | {"fc.weight": torch.cat([weights["fc.weight"]] * 2), "fc.bias": weights["fc.bias"].repeat(2)}
+    load_connector(one, file(tmp_path, named(wider, PERCEIVERS)), "radfm_perceiver")
+    assert same(one.connector, weights, but=start)
     assert all(torch.equal(one.connector.state_dict()[name], value) for name, value in start.items())
 
 
