@@ -51,10 +51,6 @@ class WeightLoader:
         SKIP_LOAD_TENSORS.add("cos_sin_cache")
         # `load_weights` fails on CPU, where linear weights are packed once loaded; reloading unpacks them.
         self.model_runner.reload_weights(weights_iterator=iter(weights.items()))  # type: ignore[attr-defined]
-        # A head that is one with the embeddings has no weights of its own to load: packed on a CPU, it would stay old.
-        head = getattr(self.model_runner.get_model(), "lm_head", None)  # type: ignore[attr-defined]
-        if head is not None and "lm_head.weight" not in weights:
-            head.quant_method.process_weights_after_loading(head)
 
 
 class Sampler:
@@ -112,6 +108,8 @@ class Sampler:
             for name, tensor in weights.tensors.items()
             if name.startswith("language_model.")
         }
+        # Also a head that is one with the embeddings: on a CPU vLLM keeps a packed copy of it, which would stay old.
+        language["lm_head.weight"] = self.policy.language_model.get_output_embeddings().weight.detach()
         self.engine.collective_rpc("load_policy_weights", args=(language,))
         # The prefix cache holds keys and values that the old weights made.
         if not self.engine.reset_prefix_cache():
