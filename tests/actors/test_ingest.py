@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.ingest import IngestStalled, batch_of, in_time, ingest, read_studies, rows_of
+from actors.ingest import IngestStalled, in_time, ingest, read_studies, rows_of
+from actors.ingest_steps import batch_of, views
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.datasets.registry import load_phantom
@@ -318,7 +319,11 @@ def test_an_error_among_rows_is_raised_where_they_are_waited_for() -> None:
 
 
 def test_batches_fit_in_memory_whatever_the_recipe() -> None:
-    assert batch_of(RECIPES["phantom"].size, 64) == 64
-    assert batch_of(RECIPES["ctclip_v1"].size, 64) == 1
-    assert batch_of(RECIPES["m3d"].size, 64) == 32
-    assert batch_of(RECIPES["argus_high"].size, 64) == 1
+    assert batch_of(RECIPES["phantom"].size, 1, 64) == 64
+    assert batch_of(RECIPES["ctclip_v1"].size, 1, 64) == 1
+    assert batch_of(RECIPES["m3d"].size, 1, 64) == 32
+    assert batch_of(RECIPES["argus_high"].size, 1, 64) == 1
+    # A region-guided policy's study is the scan and ten regions.
+    assert (views(False), views(True)) == (1, 11)
+    assert batch_of(RECIPES["reg2rg"].size, 1, 64) == 16 and batch_of(RECIPES["reg2rg"].size, views(True), 64) == 1
+    assert batch_of(RECIPES["phantom"].size, views(True), 64) == 64
