@@ -156,8 +156,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def write_regions(root: Path, study: PhantomStudy, regions: dict[str, Array]) -> None:
-    """Write each region of a study as a mask of 0 and 1 on the volume's grid."""
+    """Write each region of a study as a mask of 0 and 1 on the volume's grid; none where no voxel is half in it."""
     prefix = study.study_id.split("_")[0]
     folder = root / "dataset" / f"{prefix}_region_mask" / f"seg_{study.study_id}"
     for region, coverage in regions.items():
-        write_nifti(folder / f"{region}.nii.gz", (coverage >= 0.5).astype(np.uint8), study.grid.affine)
+        if (mask := coverage >= 0.5).any():
+            write_nifti(folder / f"{region}.nii.gz", mask.astype(np.uint8), study.grid.affine)

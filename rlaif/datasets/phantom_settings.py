@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from rlaif.datasets.phantom_findings import FINDING_NAMES
 from rlaif.records import Split
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Part of the fingerprint: raised whenever the same settings would give other files."""
 
 LEAST_FIELD_MM, MOST_FIELD_MM, MOST_VOXELS = 280.0, 600.0, 512**3

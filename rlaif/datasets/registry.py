@@ -33,7 +33,7 @@ from rlaif.datasets.settings import (
     RadgenomeSettings,
     StoredDataSettings,
 )
-from rlaif.datasets.study_table import StudyTable
+from rlaif.datasets.study_table import DatasetError, StudyTable
 
 
 def load(settings: StoredDataSettings) -> StudyTable:
@@ -77,6 +77,11 @@ def load_phantom(settings: PhantomDataSettings, root: Path) -> StudyTable:
     if settings.regions:
         with_regions = radgenome.read_studies(RadgenomeSettings(path=str(root), split=split))
         guided = {one.study_id: one for one in with_regions.studies}
+        if missing := [one.study_id for one in studies if one.study_id not in guided]:
+            raise DatasetError(
+                f"{root} lacks the region sentences of {len(missing)} studies, the first {missing[0]}; "
+                "delete the folder, so that it is generated anew"
+            )
         studies = [
             replace(one, regions=guided[one.study_id].regions, region_reports=guided[one.study_id].region_reports)
             for one in studies

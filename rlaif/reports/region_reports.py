@@ -9,16 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlaif.reports.placeholders import region_placeholder, slots_of
-from rlaif.reports.regions import region_of
+from rlaif.reports.regions import REGIONS, region_of
 
 _PROMPT = (
     "This is the whole scan: <image>. {regions}\n"
     "Name each region, and report what it shows in the light of the whole scan."
 )
 # Regions are counted from 0, as Reg2RG's code and checkpoint do; its paper's figures count from 1.
-# No name has a digit, so that a prefix without its colon does not swallow the next one. Blanks are taken once and for
-# all: a sampled report may hold any number of them.
-_PREFIX = re.compile(r"the\s++region\s*+(\d{1,3})\s++is\s++([^\s:.\d][^:.\d\n]{0,59}):", re.IGNORECASE)
+# No name has a digit, so that a prefix without its colon does not swallow the next one. Only a known name may be broken
+# over lines or follow without a blank ("isheart" is a prefix, "isthmus" none). Blanks are taken once and for all: a
+# sampled report may hold any number of them.
+_KNOWN = "|".join(name.replace(" ", r"\s++") for name in REGIONS)
+_NAME = rf"(?:{_KNOWN})(?=\s*+:)|(?<=\s)[^\s:.\d][^:.\d\n]{{0,59}}"
+_PREFIX = re.compile(rf"the\s*+region\s*+(\d{{1,3}})\s*+is\s*+({_NAME})\s*+:", re.IGNORECASE)
 _SENTENCE_ENDS = (".", "!", "?", ":", ";")
 
 

@@ -401,6 +401,17 @@ def test_studies_with_regions_bring_masks_and_sentences(regional: Path) -> None:
         assert Counter(sentences_of(joined)) == Counter(sentences_of(str(study.findings)))
 
 
+def test_a_region_that_a_coarse_grid_loses_is_not_listed(tmp_path: Path) -> None:
+    coarse = REGIONAL.model_copy(update={"shape": (8, 12, 12), "spacing_mm": (40.0, 28.0, 28.0)})
+    generate(tmp_path, coarse.generator, workers=1)
+    for study in load_phantom(coarse, tmp_path).studies:
+        # A rind of 7 mm is less than half of any voxel of 28 mm.
+        assert study.regions is not None and study.region_reports is not None
+        assert {"heart", "lung", "bone"} <= set(study.regions) and "pleura" not in study.regions
+        assert all(np.asarray(nibabel.load(mask).dataobj).any() for (mask,) in study.regions.values())
+        assert Counter(" ".join(study.region_reports.values()).split()) == Counter(str(study.findings).split())
+
+
 def test_the_same_studies_without_regions_have_none(regional: Path, tmp_path: Path) -> None:
     plain = PhantomDataSettings(**{**REGIONAL.model_dump(), "regions": False})
     assert plain.generator != REGIONAL.generator and fingerprint(plain.generator) != fingerprint(REGIONAL.generator)
@@ -429,6 +440,8 @@ def test_regions_that_a_folder_lacks_are_an_error_or_left_out(regional: Path, tm
     with pytest.raises(DatasetError, match="patients, and there are 4"):
         load_phantom(REGIONAL, tmp_path / "data")
     table.unlink()
+    with pytest.raises(DatasetError, match="lacks the region sentences of 5 studies, the first train_1_a_1"):
+        load_phantom(REGIONAL, tmp_path / "data")
     (folder / "radgenome_files/validation_region_report.csv").unlink()
     with pytest.raises(DatasetError, match="holds no table of region sentences"):
         load_phantom(REGIONAL, tmp_path / "data")
