@@ -24,6 +24,7 @@ from rlaif.progress import Progress
 from rlaif.records import Case, Quarantined, Study
 from rlaif.reports.prompts import target_text
 from rlaif.reports.region_reports import region_answer
+from rlaif.storage import file_states
 
 
 class TooManyBad(RuntimeError):
@@ -87,7 +88,10 @@ def start_policy(run: RunFolder, config: Config) -> Path:
         raise ConfigurationError(
             "the data has no reports to fine-tune on (split sft): start from a policy with policy=folder policy.path=…"
         )
-    key = key_of("start", policy, config.run.seed, config.run.target, [(s.study_id, s.volume) for s in studies], texts)
+    studied = [(study.study_id, study.volume) for study in studies]
+    # Weights count by their files' names, sizes and times: hashing a large model would take minutes.
+    weights = [file_states(part.path) for part in policy.weights if part.path is not None]
+    key = key_of("start", policy, weights, config.run.seed, config.run.target, studied, texts)
     folder = private_folder(config.cache.root / "start") / key
     if not folder.is_dir():
         from actors.start_policy import make_start_policy

@@ -134,6 +134,12 @@ class PolicyChoice(Section):
             self.settings()
         return self
 
+    @property
+    def weights(self) -> list[PretrainedModel | PublishedWeights]:
+        """The weights that the policy begins with, of each part that has some."""
+        parts = (self.pretrained, self.encoder_weights, self.connector_weights, self.language_model_weights)
+        return [part for part in parts if part is not None]
+
     def settings(self) -> PolicySettings:
         """What the folder of a new policy will say of itself; raises ValueError where its parts do not fit."""
         return PolicySettings(

@@ -209,10 +209,11 @@ def composed(*overrides: str) -> "Config":
     from hydra import compose, initialize_config_dir
 
     from rlaif.config import load_config
-    from rlaif.launch import sized
+    from rlaif.launch import checked_overrides, sized
 
+    given = checked_overrides(overrides)
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        return load_config(sized(compose("config", list(overrides)), overrides), PROJECT)
+        return load_config(sized(compose("config", given), given), PROJECT)
 
 
 @pytest.fixture(scope="session")
