@@ -112,7 +112,7 @@ def test_sentences_and_masks_come_together_by_region(tmp_path: Path, subfolder: 
 
 def test_the_built_in_data_reads_as_it_was_written(tmp_path: Path) -> None:
     settings = PhantomSettings(
-        sft=2, align=1, heldout=1, shape=(8, 12, 12), spacing_mm=(40.0, 28.0, 28.0), regions=True
+        sft=2, align=1, heldout=1, shape=(16, 24, 24), spacing_mm=(20.0, 14.0, 14.0), regions=True
     )
     generate(tmp_path, settings)
     table = read(tmp_path)
