@@ -7,10 +7,10 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from rlaif.config import EncoderTraining
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import EncoderSettings
 from rlaif.objectives.finding_supervision import FindingHead, bit_targets, bit_vocabulary, finding_loss
+from rlaif.policy_choice import EncoderTraining
 
 Step = dict[str, float]
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
 from rlaif.datasets.settings import (
@@ -17,28 +17,16 @@ from rlaif.datasets.settings import (
     OpeniSettings,
     PhantomDataSettings,
 )
-from rlaif.models.connectors.settings import ConnectorSettings
-from rlaif.models.encoders.settings import EncoderSettings
-from rlaif.models.settings import (
-    LanguageModelSettings,
-    LoraSettings,
-    PolicySettings,
-    TableName,
-    read_settings,
-)
+from rlaif.models.settings import LoraSettings, read_settings
+from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings
+from rlaif.section import Section
 from rlaif.storage import is_remote
 from rlaif.volumes.recipes import RECIPES
 
 
 class ConfigurationError(ValueError):
     """A configuration that cannot be run, with what to change."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RunSettings(Section):
@@ -59,98 +47,6 @@ class RunSettings(Section):
 
 class CacheSettings(Section):
     root: Path
-
-
-class EncoderTraining(Section):
-    """How a new encoder learns what its reports name, before it is frozen."""
-
-    epochs: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
-
-
-class PretrainedModel(Section):
-    """A language model to start from."""
-
-    path: str | None
-    """A Hugging Face folder, a .gguf file, or a folder with one; None: the file of the installed `package`."""
-    package: str | None = None
-    published: str | None = None
-    """Where its publication is to be had."""
-
-
-class PublishedWeights(Section):
-    """A publication's weights of one part of a policy."""
-
-    path: str | None
-    """The file, or the Hugging Face folder; None: the part starts anew."""
-    table: TableName
-    """Whose names the file has (`rlaif.models.published`)."""
-    published: str | None = None
-    """Where the publication is to be had."""
-
-
-class PolicyChoice(Section):
-    name: str
-    size: str
-    recipe: str | None = None
-    path: str | None = None
-    """A policy folder to start from, as it is (policy=folder)."""
-    encoder: EncoderSettings | None = None
-    encoder_weights: PublishedWeights | None = None
-    encoder_training: EncoderTraining | None = None
-    connector: ConnectorSettings | None = None
-    connector_weights: PublishedWeights | None = None
-    language_model: LanguageModelSettings | None = None
-    """A new language model's widths; with `pretrained`, those that the pretrained one must have."""
-    pretrained: PretrainedModel | None = None
-    language_model_weights: PublishedWeights | None = None
-    """Weights of a publication that tuned `pretrained`, whose folder gives configuration and tokenizer."""
-    template: str | None = None
-    """The words around a prompt, with `{prompt}` in its place; None: the tokenizer's chat template, or none."""
-    prompt: str | None = None
-    """What is asked, in the place of our own words (`PolicySettings.prompt`)."""
-
-    @model_validator(mode="after")
-    def _one_start(self) -> "PolicyChoice":
-        new = self.language_model is not None or self.pretrained is not None
-        if (self.path is not None) == new:
-            raise ValueError(
-                "a policy starts from policy.path, or from policy.pretrained and policy.language_model; "
-                "policy=folder needs policy.path=FOLDER"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _recipe_fits(self) -> "PolicyChoice":
-        if self.recipe is not None and self.recipe not in RECIPES:
-            raise ValueError(f"there is no recipe {self.recipe!r}; there are {', '.join(RECIPES)}")
-        if self.recipe is not None and self.encoder is not None and self.encoder.volume != RECIPES[self.recipe].size:
-            raise ValueError(
-                f"encoder.volume {self.encoder.volume} is not what the recipe {self.recipe} gives, "
-                f"{RECIPES[self.recipe].size}: change one of the two"
-            )
-        if self.path is None:
-            self.settings()
-        return self
-
-    @property
-    def weights(self) -> list[PretrainedModel | PublishedWeights]:
-        """The weights that the policy begins with, of each part that has some."""
-        parts = (self.pretrained, self.encoder_weights, self.connector_weights, self.language_model_weights)
-        return [part for part in parts if part is not None]
-
-    def settings(self) -> PolicySettings:
-        """What the folder of a new policy will say of itself; raises ValueError where its parts do not fit."""
-        return PolicySettings(
-            name=self.name,
-            size=self.size,
-            recipe=self.recipe,
-            encoder=self.encoder,
-            connector=self.connector,
-            template=self.template,
-            prompt=self.prompt,
-        )
 
 
 class JudgeSettings(Section):
