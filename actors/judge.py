@@ -8,7 +8,7 @@ import ray
 
 from rlaif.judges import rules
 from rlaif.records import Candidate, Judgement
-from rlaif.reports.region_reports import without_region_prefixes
+from rlaif.reports.region_reports import judged_text
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Judge:
     def _judge(self, one: ToJudge) -> Judgement:
         started = time.monotonic()
         candidate = one.candidate
-        verdict = rules.judge(one.reference, without_region_prefixes(candidate.text) if candidate.usable else "")
+        verdict = rules.judge(one.reference, judged_text(candidate.prompt, candidate.text) if candidate.usable else "")
         return Judgement(
             judgement_id=f"{candidate.candidate_id}.{self.name}",
             candidate_id=candidate.candidate_id,

@@ -22,7 +22,7 @@ from rlaif.metrics.report_metrics import region_metrics, report_metrics
 from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pairs, rng_for
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Dropped, HeldoutReport, Judgement, Pair
-from rlaif.reports.region_reports import region_slots, without_region_prefixes
+from rlaif.reports.region_reports import judged_text, region_slots
 
 # Failures that say something of the case, not of the service.
 DATA_FAILURES = {"no_reference", "invalid_candidate", "abstained"}
@@ -254,7 +254,7 @@ def heldout_report(candidate: Candidate, case: Case) -> HeldoutReport:
         text=candidate.text,
         finish_reason=candidate.finish_reason,
         policy_version=candidate.policy_version,
-        metrics=report_metrics(case.target, case.labels, without_region_prefixes(candidate.text))
+        metrics=report_metrics(case.target, case.labels, judged_text(candidate.prompt, candidate.text))
         | region_metrics(region_slots(candidate.prompt), candidate.text),
     )
 

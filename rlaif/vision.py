@@ -20,8 +20,8 @@ from rlaif.volumes.recipes import RECIPES
 from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import Orientation
 
-# Studies whose voxels are kept: the two sides of a pair, and a micro-batch, ask for the same ones.
-KEPT_STUDIES = 8
+# Studies whose voxels are kept for the next to ask: with regions, one may take 200 MB.
+KEPT_STUDIES = 2
 
 
 @dataclass(frozen=True)

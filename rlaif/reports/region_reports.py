@@ -81,6 +81,11 @@ def without_region_prefixes(text: str) -> str:
     return joined_sentences(text[start:end] for start, end in zip(starts, ends, strict=True))
 
 
+def judged_text(prompt: str, text: str) -> str:
+    """What judges see of a report: without prefixes where its prompt asked for regions, else as it was written."""
+    return without_region_prefixes(text) if region_slots(prompt) else text
+
+
 def joined_sentences(texts: Iterable[str]) -> str:
     """Regions' sentences as one text; a full stop goes where one region's lack it and another's follow.
 

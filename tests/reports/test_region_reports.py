@@ -14,6 +14,7 @@ from rlaif.reports.placeholders import slots_of
 from rlaif.reports.region_reports import (
     RegionReport,
     joined_sentences,
+    judged_text,
     parse_region_report,
     region_answer,
     region_order,
@@ -208,3 +209,9 @@ def test_places_tell_nothing_of_names() -> None:
     counts = Counter((place, name) for order in orders for place, name in enumerate(order))
     # Each of the ten is at each of the ten places in about 100 of 1000 studies.
     assert len(counts) == 100 and min(counts.values()) > 60 and max(counts.values()) < 145
+
+
+def test_judges_see_prefixes_of_reports_that_were_not_asked_for_regions() -> None:
+    text = "In the region 2 is a nodule: 4 mm."
+    assert judged_text("<image>\nDescribe the findings.", text) == text
+    assert judged_text(region_prompt(ORDER), ANSWER) == without_region_prefixes(ANSWER)
