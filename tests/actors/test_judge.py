@@ -1,5 +1,6 @@
 """The judge actor: every candidate gets one judgement, a score or a named failure."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,6 +9,7 @@ import ray
 from actors.fleet import Fleet
 from actors.judge import ToJudge
 from rlaif.records import Candidate, Judgement
+from rlaif.reports.region_reports import region_prompt
 
 pytestmark = pytest.mark.slow
 REFERENCE = "There is a 12 mm nodule in the right upper lobe. Moderate cardiomegaly."
@@ -72,7 +74,10 @@ def test_regions_are_judged_by_their_sentences(fleet: Fleet) -> None:
         "The region 0 is heart: The region 1 is pleura:",
         reference,
     )
-    judgements = judged(fleet, [ToJudge(candidate(n, text), reference) for n, text in enumerate(texts)])
+    asked = region_prompt(("pleura", "heart"))
+    judgements = judged(
+        fleet, [ToJudge(replace(candidate(n, text), prompt=asked), reference) for n, text in enumerate(texts)]
+    )
     assert [one.score for one in judgements] == [1.0, None, 1.0]
     assert judgements[1].failure == "invalid_candidate"
 
