@@ -20,7 +20,7 @@ from transformers import get_scheduler
 
 from actors.weights import Weights, checksum_of
 from rlaif.config import LearnerSettings, TrainingSettings
-from rlaif.models.policy import CONNECTOR_FILE, ENCODER_FILE, Policy
+from rlaif.models.policy import ADAPTERS_FILE, ENCODER_FILE, Policy
 from rlaif.models.prompt import Tokens
 from rlaif.models.settings import PolicyError
 from rlaif.models.visual_input import VisualInput
@@ -71,7 +71,7 @@ class Learner:
 
         `adapted` puts the configured adapters on; they are merged at the end.
         """
-        policy = self._load(Path(folder), adapters=None, adapted=adapted)
+        policy = self._load(Path(folder), adapted=adapted)
         policy.train_only(training.train)
         prompts = [policy.prompt(case.prompt) for case in cases]
         answers = [policy.answer(case.answer or "") for case in cases]
@@ -90,7 +90,7 @@ class Learner:
         self._save(policy, Path(folder), Path(target))
         # They are merged into the base: a round that copies the base must not put them onto it once more.
         if self.rank == 0:
-            (Path(target) / "adapters.safetensors").unlink(missing_ok=True)
+            (Path(target) / ADAPTERS_FILE).unlink(missing_ok=True)
 
     def logprob_gap(self, folder: str, run: str, round_: int) -> dict[str, float]:
         """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates."""
@@ -109,7 +109,7 @@ class Learner:
         """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step."""
         dpo = self.settings.dpo
         pairs = examples_of(Path(run), round_)
-        policy = self._load(Path(folder), adapters=Path(folder) / "adapters.safetensors", base=Path(reference_folder))
+        policy = self._load(Path(folder), base=Path(reference_folder))
         policy.train_only(dpo.train)
         reference = self._frozen(Path(reference_folder))
         whole = [policy.prompt(pair.prompt) for pair in pairs]
@@ -162,20 +162,21 @@ class Learner:
         policy = Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder)
         return policy.to(self.device).requires_grad_(False)
 
-    def _load(self, folder: Path, *, adapters: Path | None, base: Path | None = None, adapted: bool = True) -> Policy:
+    def _load(self, folder: Path, *, base: Path | None = None, adapted: bool = True) -> Policy:
+        """The policy of a folder, to be trained; with adapters, it goes on on the base that they were made for."""
         torch.manual_seed(self.seed)
+        policy = Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder)
         lora = self.settings.lora
         if lora is None or not adapted:
-            return Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder).to(self.device)
-        # Adapters go on from where the last round left them, on the base that they were made for.
-        policy = Policy.from_pretrained(base or folder, dtype=self._dtype, with_encoder=self.with_encoder)
-        if base is not None:
-            # What trains without adapters goes on from the last round too.
-            for part, file in ((policy.connector, CONNECTOR_FILE), (policy.encoder, ENCODER_FILE)):
-                if part is not None and not (part is policy.connector and "connector" in lora.parts):
-                    part.load_state_dict(load_file(folder / file))
+            return policy.to(self.device)
+        if base is not None and base != folder:
+            # The folder holds merged weights. What trains without adapters goes on from them; adapted parts do not.
+            unmerged = Policy.from_pretrained(base, dtype=self._dtype)
+            for part in lora.parts:
+                setattr(policy, part, getattr(unmerged, part))
         policy.add_adapters(lora)
-        if adapters is not None and adapters.is_file() and folder != base:
+        adapters = folder / ADAPTERS_FILE
+        if base is not None and base != folder and adapters.is_file():
             policy.load_state_dict(load_file(adapters), strict=False)
         return policy.to(self.device)
 

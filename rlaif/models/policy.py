@@ -6,6 +6,7 @@ A policy lives in a folder whose `language_model/` is an ordinary Hugging Face c
     encoder.safetensors     the vision encoder (image policies)
     connector.safetensors   the connector (image policies)
     language_model/         config, weights and tokenizer
+    adapters.safetensors    adapters that are merged into the above, to go on training from
 
 Shape letters: B batch, L positions, V visual tokens, D language hidden.
 """
@@ -33,6 +34,7 @@ from rlaif.models.splicing import encoded, visual_tokens
 from rlaif.models.visual_input import VisualInput
 
 ENCODER_FILE, CONNECTOR_FILE, LANGUAGE_MODEL = "encoder.safetensors", "connector.safetensors", "language_model"
+ADAPTERS_FILE = "adapters.safetensors"
 
 
 class Policy(nn.Module):
@@ -207,7 +209,7 @@ class Policy(nn.Module):
         elif encoder is not None:
             shutil.copyfile(encoder, folder / ENCODER_FILE)
         if adapters := self.adapters():
-            save_file(adapters, folder / "adapters.safetensors")
+            save_file(adapters, folder / ADAPTERS_FILE)
         (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
 
 

@@ -232,6 +232,22 @@ def test_adapters_keep_a_connector_that_an_earlier_round_trained(
     assert torch.equal(trained["connector.0.weight"], kept["connector.0.weight"])
 
 
+def test_adapters_on_the_connector_keep_a_language_model_that_an_earlier_round_trained(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    lora = LORA.replace("all-linear", "all-linear, parts: [connector]")
+    both, alone = ("learner.dpo.train=[language_model,connector]", "learner.dpo.train=[connector]")
+    train(one, small, "train_dpo", (str(small.first), str(small.first), str(paired_run), 0, str(first)), lora, both)
+    steps = train(one, small, "train_dpo", (str(first), str(small.first), str(paired_run), 0, str(second)), lora, alone)
+    assert steps[0]["margin"] > 1e-4, "the second round should begin where the first ended"
+    start, trained, kept = weights_of(small.first), weights_of(first), weights_of(second)
+    words = "language_model.model.embed_tokens.weight"
+    assert not torch.equal(trained[words], start[words]) and torch.equal(trained[words], kept[words])
+    # Two rounds of adapters of rank 2 are still one product of rank 2 on the base.
+    assert torch.linalg.matrix_rank(kept["connector.0.weight"] - start["connector.0.weight"], atol=1e-6) <= 2
+
+
 def test_the_gap_tells_the_policy_that_sampled_from_another(one: LearnerGroup, small: Any, tmp_path: Path) -> None:
     from rlaif.features import FeatureStore
 

@@ -24,9 +24,7 @@ def words(folder: Path) -> torch.Tensor:
     return Policy.from_pretrained(folder).weights()["language_model.model.embed_tokens.weight"]
 
 
-def test_weights_that_were_written_anew_make_another_start(
-    configured: Callable[..., "Config"], tmp_path: Path
-) -> None:
+def test_weights_that_were_written_anew_make_another_start(configured: Callable[..., "Config"], tmp_path: Path) -> None:
     here = [f"run.root={tmp_path / 'runs'}", f"cache.root={tmp_path / 'cache'}"]
     model = tmp_path / "model"
     new_policy(TEXT_ONLY, LANGUAGE, ["Normal."], seed=1).save_pretrained(model, None)
