@@ -9,12 +9,11 @@ from rlaif.models.settings import LoraSettings, PolicyError
 _NAME = "default"
 
 
-def add_adapters(module: nn.Module, lora: LoraSettings) -> None:
-    """Puts adapters onto a module's linear layers (`B` begins at zero: the same model).
+def add_adapters(module: nn.Module, lora: LoraSettings, targets: str | list[str]) -> None:
+    """Puts adapters onto the linear layers that `targets` names (`B` begins at zero: the same model).
 
     Raises PolicyError where a target names nothing.
     """
-    targets: str | list[str] = lora.targets
     if targets == "all-linear":
         # As peft means it: every linear layer but the vocabulary's.
         targets = [name for name, one in module.named_modules() if _is_linear(one) and not name.endswith("lm_head")]
@@ -22,7 +21,12 @@ def add_adapters(module: nn.Module, lora: LoraSettings) -> None:
     try:
         inject_adapter_in_model(settings, module, adapter_name=_NAME)
     except ValueError as error:
-        raise PolicyError(f"learner.lora.targets={lora.targets}: {error}") from error
+        raise PolicyError(f"learner.lora.targets={targets}: {error}") from error
+
+
+def targets_of(part: str, lora: LoraSettings) -> str | list[str]:
+    """The layers of a part that bear adapters: a connector's all do, a language model's as the settings say."""
+    return lora.targets if part == "language_model" else "all-linear"
 
 
 def merged(module: nn.Module) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from rlaif.models.connectors.build import Connector, new_connector
-from rlaif.models.policy import Policy
+from rlaif.models.connectors.build import Connector
+from rlaif.models.policy import Policy, fitting_connector
 from rlaif.models.settings import LanguageModelSettings, PolicySettings
 from rlaif.reports.placeholders import IMAGE_TOKEN
 
@@ -68,7 +68,7 @@ def seeded_connector(settings: PolicySettings, hidden: int, *, seed: int) -> Con
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return new_connector(settings.connector, settings.encoder, hidden)
+        return fitting_connector(settings, hidden)
 
 
 def new_policy(settings: PolicySettings, language: LanguageModelSettings, texts: Iterable[str], *, seed: int) -> Policy:

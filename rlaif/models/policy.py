@@ -23,9 +23,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from rlaif.models.adapters import add_adapters, is_adapter, merged
+from rlaif.models.adapters import add_adapters, is_adapter, merged, targets_of
 from rlaif.models.connectors.build import Connector, new_connector
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.prompt import Prompt, PromptWriter, Tokens
@@ -77,10 +83,11 @@ class Policy(nn.Module):
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise PolicyError(f"{place} holds no language model that can be read: {_one_line(error)}") from error
+        check_logits(language_model.config, place)
         connector = None
         if settings.connector is not None and settings.encoder is not None:
             hidden = language_model.config.hidden_size
-            connector = new_connector(settings.connector, settings.encoder, hidden).to(dtype)
+            connector = fitting_connector(settings, hidden).to(dtype)
             _fill(connector, folder / CONNECTOR_FILE, f"the encoder's {settings.encoder.hidden} to {hidden} values")
         encoder = load_encoder(folder).to(dtype) if with_encoder and settings.encoder is not None else None
         return cls(settings, language_model, tokenizer, connector, encoder).eval()
@@ -132,19 +139,24 @@ class Policy(nn.Module):
     def train_only(self, names: Sequence[str]) -> None:
         """Makes the named parameters train and freezes all others; where a part bears adapters, those alone train.
 
-        A name is a part (`connector`), a module below it (`connector.mask_encoder`) or a pattern with `*`. Parts that
-        this policy lacks count for nothing. Raises PolicyError for another name that matches no parameter.
+        A name is a part (`connector`), a module below it (`connector.mask_encoder`) or a pattern (`connector.*norm*`).
+        Parts that this policy lacks count for nothing. Raises PolicyError for another name of which nothing trains.
         """
         parameters = dict(self.named_parameters())
         adapted = {name.partition(".")[0] for name in parameters if is_adapter(name)}
+        able = [name for name in parameters if name.partition(".")[0] not in adapted or is_adapter(name)]
         for wanted in names:
-            if wanted not in get_args(Part) and not any(_matches(name, wanted) for name in parameters):
+            part = wanted.partition(".")[0]
+            if part not in get_args(Part) or (
+                wanted != part and not any(_matches(name, wanted) for name in parameters)
+            ):
                 raise PolicyError(
                     f"no parameter of the policy is called {wanted}; its parts are {', '.join(self._parts)}"
                 )
+            if part in self._parts and not any(_matches(name, wanted) for name in able):
+                raise PolicyError(f"{wanted} stays frozen: the {part} bears adapters, which alone train in it")
         for name, parameter in parameters.items():
-            trains = any(_matches(name, wanted) for wanted in names)
-            parameter.requires_grad_(trains and (name.partition(".")[0] not in adapted or is_adapter(name)))
+            parameter.requires_grad_(name in able and any(_matches(name, wanted) for wanted in names))
 
     @property
     def _parts(self) -> dict[str, nn.Module]:
@@ -179,7 +191,7 @@ class Policy(nn.Module):
         """Puts adapters onto the parts that the settings name; they alone train there."""
         for part in lora.parts:
             if (module := self._parts.get(part)) is not None:
-                add_adapters(module, lora)
+                add_adapters(module, lora, targets_of(part, lora))
 
     def adapters(self) -> dict[str, Tensor]:
         """The adapters' own weights, to go on training from."""
@@ -211,6 +223,25 @@ class Policy(nn.Module):
         if adapters := self.adapters():
             save_file(adapters, folder / ADAPTERS_FILE)
         (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
+
+
+def fitting_connector(settings: PolicySettings, hidden: int) -> Connector:
+    """A new connector to a language model of the given width; raises PolicyError where the parts do not fit."""
+    assert settings.connector is not None and settings.encoder is not None
+    try:
+        return new_connector(settings.connector, settings.encoder, hidden)
+    except ValueError as error:
+        raise PolicyError(f"the connector does not fit a language model of width {hidden}: {error}") from error
+
+
+def check_logits(configuration: PretrainedConfig, place: Path) -> None:
+    """Raises PolicyError for a language model that scales or caps its logits, which our log-probs do not."""
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(configuration, name, None) not in (None, 1, 1.0):
+            raise PolicyError(
+                f"{place}: {configuration.model_type} has {name}={getattr(configuration, name)}: language models that "
+                "scale or cap their logits are not supported; take a Llama, Qwen or GPT-2"
+            )
 
 
 def load_encoder(folder: Path) -> nn.Module:

@@ -47,6 +47,8 @@ class PromptWriter:
 
     def __init__(self, settings: PolicySettings, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:
         self.settings, self.tokenizer, self.positions = settings, tokenizer, positions
+        added = tokenizer.added_tokens_decoder.values()
+        self._specials = tuple(one.content for one in added if one.special and len(one.content) > 1)
         self.image_token_id: Any = None
         if settings.image_tokens:
             self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -60,10 +62,12 @@ class PromptWriter:
         does not read or that stand twice.
         """
         if not self.settings.image_tokens:
-            return Prompt(tuple(self._ids(self._framed(text))))
+            return Prompt(tuple(self._ids(self._framed(self._plain(text)))))
         slots = slots_of(text)
         self._check(text, slots)
-        ids = self._ids(self._framed(PLACEHOLDER.sub(IMAGE_TOKEN, text)))
+        # A group of the pattern would come along: what it found is left out.
+        words = [self._plain(part) for part in PLACEHOLDER.split(text)[:: PLACEHOLDER.groups + 1]]
+        ids = self._ids(self._framed(IMAGE_TOKEN.join(words)))
         if ids.count(self.image_token_id) != len(slots):
             raise PolicyError(f"the chat template changes the number of {IMAGE_TOKEN}: {text[:80]!r}")
         spread: list[int] = []
@@ -73,13 +77,12 @@ class PromptWriter:
             if one == self.image_token_id:
                 count = self.settings.image_tokens if next(waiting) is None else self.settings.region_tokens
             spread += [one] * count
-        words = " ".join(PLACEHOLDER.sub(" ", text).split())
-        question = tuple(self.tokenizer(words, add_special_tokens=False)["input_ids"])
+        question = tuple(self.tokenizer(" ".join(" ".join(words).split()), add_special_tokens=False)["input_ids"])
         return Prompt(tuple(spread), slots, question)
 
     def answer(self, text: str) -> list[int]:
         """The token ids of a report that ends where it should."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self._plain(text), add_special_tokens=False)["input_ids"]
         end: Any = self.tokenizer.eos_token_id
         return [*ids, end]
 
@@ -99,6 +102,12 @@ class PromptWriter:
             mask[row, :end] = True
             answer_mask[row, len(prompt.ids) : end] = True
         return Tokens(ids, mask, answer_mask, tuple(prompts))
+
+    def _plain(self, text: str) -> str:
+        """Text from outside without the tokenizer's special tokens: a report's `</s>` ends no report."""
+        for special in self._specials:
+            text = text.replace(special, f"{special[0]} {special[1:]}")
+        return text
 
     def _framed(self, text: str) -> str:
         tokenizer = self.tokenizer

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from rlaif.models.adapters import add_adapters
+from rlaif.models.adapters import add_adapters, targets_of
 from rlaif.models.connectors.build import new_connector
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.settings import LoraSettings, PolicyError, PolicySettings
@@ -44,7 +44,7 @@ def policy_size(configuration: PretrainedConfig, settings: PolicySettings, lora:
         parts = {"language_model": language, "connector": connector}
         for part in lora.parts if lora is not None else ():
             if lora is not None and (module := parts[part]) is not None:
-                add_adapters(module, lora)
+                add_adapters(module, lora, targets_of(part, lora))
         adapters = _count(language) + _count(connector) - plain
     return PolicySize(
         language_model=sizes[0],

@@ -18,22 +18,24 @@ from rlaif.models.visual_input import RegionInput, VisualInput
 
 
 def encoded(encoder: nn.Module, visual: Sequence[VisualInput]) -> list[VisualInput]:
-    """Studies given as voxels, as encoder features; one volume at a time, for activations are what takes memory."""
+    """Studies given as voxels, as encoder features; a study that stands twice is encoded once.
+
+    One volume at a time, for activations are what takes memory.
+    """
+    dtype = next(encoder.parameters()).dtype
+    done: dict[int, VisualInput] = {}
 
     def features(image: Tensor) -> Tensor:
         if image.dim() != 4:
-            raise PolicyError(
-                f"the encoder trains, so it needs voxels [1, depth, height, width], got {list(image.shape)}"
-            )
-        return encoder(image[None])[0]
+            shape = list(image.shape)
+            raise PolicyError(f"the encoder trains, so it needs voxels [1, depth, height, width], got {shape}")
+        return encoder(image[None].to(dtype))[0]
 
-    return [
-        VisualInput(
-            features(one.image),
-            {name: RegionInput(features(region.image), region.mask) for name, region in one.regions.items()},
-        )
-        for one in visual
-    ]
+    for one in visual:
+        if id(one) not in done:
+            regions = {name: RegionInput(features(region.image), region.mask) for name, region in one.regions.items()}
+            done[id(one)] = VisualInput(features(one.image), regions)
+    return [done[id(one)] for one in visual]
 
 
 def visual_tokens(

@@ -182,6 +182,15 @@ def test_an_encoder_on_board_gives_what_its_stored_features_give(
     stored, on_board = Policy.from_pretrained(tmp_path), Policy.from_pretrained(tmp_path, with_encoder=True)
     assert stored.encoder is None and "encoder" in {key.partition(".")[0] for key in on_board.weights()}
     assert torch.allclose(sums(stored, features), sums(on_board, voxels), atol=1e-4)
+    assert voxels[0] is not voxels[1]
+    calls: list[int] = []
+    assert on_board.encoder is not None
+    on_board.encoder.register_forward_hook(lambda *_: calls.append(1))
+    # The two sides of a pair see one study.
+    sums(on_board, [voxels[0], voxels[0]])
+    assert len(calls) == 1 + len(voxels[0].regions)
+    half = Policy.from_pretrained(tmp_path, dtype=torch.bfloat16, with_encoder=True)
+    assert torch.allclose(sums(half, voxels), sums(on_board, voxels), rtol=0.1)
     with pytest.raises(PolicyError, match=r"the encoder trains, so it needs voxels \[1, depth, height, width\]"):
         sums(on_board, features)
     with pytest.raises(PolicyError, match=r"the connector takes features \[tokens, 96\], got \[1, 32, 48, 48\]"):
@@ -211,6 +220,22 @@ def test_a_part_of_another_width_is_refused_before_anything_runs(configs: "dict[
         Policy.from_pretrained(tmp_path)
     with pytest.raises(PolicyError, match="no parameter of the policy is called conector; its parts are"):
         policy.train_only(["conector"])
+
+
+def test_adapters_of_named_layers_stand_beside_those_of_the_connector(configs: "dict[str, Config]") -> None:
+    policy = made(configs["reg2rg"])
+    lora = LoraSettings(
+        rank=2, alpha=4, dropout=0.0, targets=["q_proj", "v_proj"], parts=("language_model", "connector")
+    )
+    policy.add_adapters(lora)
+    adapted = {key.rpartition(".lora_")[0] for key in policy.adapters()}
+    language = {key for key in adapted if key.startswith("language_model.")}
+    assert {key.rpartition(".")[2] for key in language} == {"q_proj", "v_proj"}
+    assert {"connector.mask_fc", "connector.perceiver.fc"} <= adapted
+    with pytest.raises(PolicyError, match="embed_tokens stays frozen: the language_model bears adapters"):
+        policy.train_only(["language_model.model.embed_tokens", "connector"])
+    with pytest.raises(PolicyError, match=r"no parameter of the policy is called \*norm\*"):
+        policy.train_only(["*norm*"])
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

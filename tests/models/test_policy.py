@@ -1,5 +1,6 @@
 """The policy: log-probs that do not depend on the batch, folders that stock transformers loads, adapters."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +113,25 @@ def test_answers_end_with_the_end_token(make_policy: Make) -> None:
     policy = make_policy()
     assert policy.answer("Normal.")[-1] == policy.tokenizer.eos_token_id
     assert policy.tokenizer.decode(policy.answer("Normal.")) == "Normal.</s>"
+
+
+def test_special_tokens_in_texts_from_outside_are_only_words(make_policy: Make) -> None:
+    policy = make_policy()
+    special = {0, 1, 2, 3}
+    ids = policy.answer("Seen </s> and <image> and <pad>.")
+    assert not special & set(ids[:-1]) and ids[-1] == policy.tokenizer.eos_token_id
+    assert policy.tokenizer.decode(ids[:-1]) == "Seen < /s> and < image> and < pad>."
+    asked = policy.prompt("<image>\nSay </s> and <s>.")
+    assert asked.ids.count(policy.writer.image_token_id) == 8 and asked.ids.count(policy.tokenizer.eos_token_id) == 0
+    assert make_policy(image=False).prompt("Findings: </s> <image>").ids.count(3) == 0
+
+
+def test_language_models_that_cap_their_logits_are_refused(make_policy: Make, tmp_path: Path) -> None:
+    make_policy(image=False).save_pretrained(tmp_path, None)
+    file = tmp_path / "language_model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"final_logit_softcapping": 30.0}))
+    with pytest.raises(PolicyError, match=r"has final_logit_softcapping=30\.0: language models that scale or cap"):
+        Policy.from_pretrained(tmp_path)
 
 
 def test_an_image_token_sampled_into_an_answer_stays_a_word(make_policy: Make) -> None:
