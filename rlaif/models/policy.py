@@ -147,13 +147,12 @@ class Policy(nn.Module):
         able = [name for name in parameters if name.partition(".")[0] not in adapted or is_adapter(name)]
         for wanted in names:
             part = wanted.partition(".")[0]
-            if part not in get_args(Part) or (
-                wanted != part and not any(_matches(name, wanted) for name in parameters)
-            ):
+            found = any(_matches(name, wanted) for name in parameters)
+            if part not in get_args(Part) or (part in self._parts and not found):
                 raise PolicyError(
                     f"no parameter of the policy is called {wanted}; its parts are {', '.join(self._parts)}"
                 )
-            if part in self._parts and not any(_matches(name, wanted) for name in able):
+            if found and not any(_matches(name, wanted) for name in able):
                 raise PolicyError(f"{wanted} stays frozen: the {part} bears adapters, which alone train in it")
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in able and any(_matches(name, wanted) for wanted in names))

@@ -236,6 +236,8 @@ def test_adapters_of_named_layers_stand_beside_those_of_the_connector(configs: "
         policy.train_only(["language_model.model.embed_tokens", "connector"])
     with pytest.raises(PolicyError, match=r"no parameter of the policy is called \*norm\*"):
         policy.train_only(["*norm*"])
+    # Its encoder is not on board.
+    policy.train_only(["encoder.blocks.0", "connector"])
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
