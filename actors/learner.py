@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from actors.weights import Weights, checksum_of
-from rlaif.config import LearnerSettings, TrainingSettings
+from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.models.policy import ADAPTERS_FILE, ENCODER_FILE, Policy
 from rlaif.models.prompt import Tokens
 from rlaif.models.settings import PolicyError

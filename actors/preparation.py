@@ -13,11 +13,12 @@ from typing import Any
 
 from actors.fleet import Fleet
 from rlaif.cases import cases_of
-from rlaif.config import Config, ConfigurationError, TrainingSettings
+from rlaif.config import Config, ConfigurationError
 from rlaif.datasets import phantom, registry
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.datasets.study_table import StudyTable
 from rlaif.files import private_folder, replacing_folder
+from rlaif.learner_settings import TrainingSettings
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import read_settings
 from rlaif.progress import Progress
