@@ -3,20 +3,14 @@
 Unknown keys are errors that name the nearest right one.
 """
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.datasets.settings import (
-    Ct3drrgSettings,
-    DataSettings,
-    MimicCxrSettings,
-    OpeniSettings,
-    PhantomDataSettings,
-)
+from rlaif.config_fit import check_lengths, check_policy
+from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSettings
 from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
@@ -153,52 +147,25 @@ class Config(Section):
             return values | {"policy": policy | {"recipe": recipe["name"]}}
         return values
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drawn_regions(cls, values: Any) -> Any:
-        """The phantom draws region masks for a policy that reads them."""
-        if not isinstance(values, dict):
-            return values
-        data, policy = values.get("data"), values.get("policy")
-        if not (isinstance(data, dict) and isinstance(policy, dict) and data.get("name") == "phantom"):
-            return values
-        connector = policy.get("connector")
-        if isinstance(connector, dict) and connector.get("kind") == "regions":
-            return values | {"data": data | {"regions": True}}
-        return values
-
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        language, sampler = self.policy.language_model, self.sampler
-        if sampler.max_tokens >= sampler.max_length:
-            raise ValueError(
-                f"sampler.max_tokens={sampler.max_tokens} leaves no room for a prompt in "
-                f"sampler.max_length={sampler.max_length}: lower the first or raise the second"
-            )
-        if language is not None and sampler.max_length > language.positions:
-            raise ValueError(
-                f"sampler.max_length={sampler.max_length} is more than policy.language_model.positions="
-                f"{language.positions}: lower the first or raise the second"
-            )
-        if self.policy.path is None and self.policy.recipe is None and self.run.target != "impression":
-            raise ValueError(
-                f"policy={self.policy.name} writes the impression from the findings: set run.target=impression"
-            )
-        if self.policy.recipe is not None and isinstance(self.data, OpeniSettings | MimicCxrSettings):
-            raise ValueError(
-                f"data={self.data.name} holds reports alone, and policy={self.policy.name} reads CTs: use policy=rgro"
-            )
+        check_lengths(self)
+        if self.policy.path is None:
+            check_policy(self, self.policy.settings())
         return self
+
+    @property
+    def trainings(self) -> dict[str, TrainingSettings]:
+        """The trainings that the policy can go through; one of the user's own is the base as it is."""
+        learner = self.learner
+        named = {"pretrain": learner.pretrain, "sft": learner.sft} if self.policy.path is None else {}
+        return {name: one for name, one in named.items() if one is not None} | {"dpo": learner.dpo}
 
     @property
     def trains_encoder(self) -> bool:
         """Whether any training of the run touches the encoder, so that there are no features to keep."""
-        learner = self.learner
-        trainings: list[TrainingSettings | None] = [learner.dpo] if self.run.rounds else []
-        # A policy of the user's own is the base as it is.
-        trainings += [learner.pretrain, learner.sft] if self.policy.path is None else []
-        names = [name.partition(".")[0] for training in trainings if training for name in training.train]
-        return any(fnmatchcase("encoder", name) for name in names)
+        made = [one for name, one in self.trainings.items() if name != "dpo" or self.run.rounds]
+        return any(name.partition(".")[0] == "encoder" for training in made for name in training.train)
 
     def plain(self) -> dict[str, Any]:
         """The resolved configuration as plain values, as the run folder keeps it."""
@@ -223,8 +190,18 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         raise ConfigurationError("\n".join(faults.values())) from error
     run = config.run.model_copy(update={"root": (project / config.run.root.expanduser()).resolve()})
     cache = config.cache.model_copy(update={"root": (project / config.cache.root.expanduser()).resolve()})
-    placed = config.model_copy(update={"run": run, "cache": cache, "data": _placed_data(config)})
-    return placed.model_copy(update={"policy": _placed_policy(config)})
+    policy = _placed_policy(config)
+    placed = config.model_copy(update={"run": run, "cache": cache, "data": _placed_data(config), "policy": policy})
+    settings = policy.settings() if policy.path is None else read_settings(Path(policy.path))
+    if policy.path is not None:
+        try:
+            check_policy(placed, settings)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+    if settings.reads == "regions" and isinstance(placed.data, PhantomDataSettings):
+        # The phantom draws region masks for a policy that reads them.
+        return placed.model_copy(update={"data": placed.data.model_copy(update={"regions": True})})
+    return placed
 
 
 def _placed_data(config: Config) -> Any:

@@ -73,6 +73,8 @@ def _checked(argument: str) -> str:
     except HydraException as error:
         fail(f"cannot read the override {argument!r}: {_first_line(error)}")
     key = override.key_or_group
+    if key.split("/")[0] == "size":
+        fail(f"{argument}: a size goes with its policy: set policy=POLICY policy.size=SIZE, such as policy.size=tiny")
     if (CONFIGS / key).is_dir():
         names = sorted(path.stem for path in (CONFIGS / key).glob("*.yaml"))
         for choice in _choices(override):
@@ -81,7 +83,8 @@ def _checked(argument: str) -> str:
                 fail(f"{key}={choice} does not exist" + _hint(near) + f"; there are {', '.join(names)}")
     elif not key.startswith("hydra"):
         if key not in known_keys(Config):
-            near = nearest(key, [*known_keys(Config), *(path.name for path in CONFIGS.iterdir() if path.is_dir())])
+            groups = (path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "size")
+            near = nearest(key, [*known_keys(Config), *groups])
             fail(f"unknown key {key}" + _hint(near))
         if key in Config.model_fields and not isinstance(override.value(), dict):
             first = next(known for known in known_keys(Config) if known.startswith(f"{key}."))

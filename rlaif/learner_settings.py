@@ -1,10 +1,10 @@
 """The settings of the learner: its ranks, and each of its trainings."""
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rlaif.models.settings import LoraSettings
+from rlaif.models.settings import LoraSettings, Part
 from rlaif.section import Section
 
 
@@ -12,7 +12,7 @@ class TrainingSettings(Section):
     """One training: what of the policy trains, how long and how fast."""
 
     train: tuple[str, ...]
-    """Parts of the policy (`encoder`, `connector`, `language_model`), modules below them, or patterns with `*`."""
+    """Parts of the policy (`encoder`, `connector`, `language_model`), or what is below them, also as a pattern."""
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
@@ -20,6 +20,16 @@ class TrainingSettings(Section):
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
     """How the learning rate falls afterwards."""
+
+    @model_validator(mode="after")
+    def _names_parts(self) -> "TrainingSettings":
+        wrong = [name for name in self.train if name.partition(".")[0] not in get_args(Part)]
+        if wrong or not self.train:
+            raise ValueError(
+                f"train names {', '.join(wrong) or 'nothing'}: name parts of the policy ({', '.join(get_args(Part))}), "
+                "or what is below them, such as connector.perceiver or language_model.*norm*"
+            )
+        return self
 
 
 class DpoSettings(TrainingSettings):

@@ -104,6 +104,22 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         (["policy.encoder.volume=[64,48,48]"], ["policy: encoder.volume (64, 48, 48) is not what the recipe phantom"]),
         (["policy.recipe=ctclip_v3"], ["there is no recipe 'ctclip_v3'; there are phantom"]),
         (["policy.language_model.hidden=130"], ["policy.language_model: hidden 130 is no multiple of 2 x heads 4"]),
+        (["size=argus/8b"], ["size=argus/8b: a size goes with its policy", "set policy=POLICY policy.size=SIZE"]),
+        (["+size/argus=8b"], ["a size goes with its policy"]),
+        (["policy.encoder.patch=[0,8,8]"], ["policy.encoder.patch.0: Input should be greater than or equal to 1"]),
+        (["policy.encoder.hidden=1000000"], ["policy.encoder.hidden: Input should be less than or equal to 131072"]),
+        (["policy=m3d", "policy.encoder.heads=5"], ["policy.encoder: hidden 96 is no multiple of heads 5"]),
+        (
+            ["policy=mu2", "policy.connector.differentiable_selection=false"],
+            ["policy.connector: temperature 0.1 has no effect without differentiable_selection: set temperature=1.0"],
+        ),
+        (["learner.sft.train=[conector]"], ["learner.sft: train names conector: name parts of the policy (encoder, c"]),
+        (["learner.dpo.train=[]"], ["learner.dpo: train names nothing"]),
+        (["policy=reg2rg", "run.target=both"], ["policy=reg2rg writes the findings of each region", "run.target=find"]),
+        (
+            ["policy=reg2rg", "learner.sft.train=[encoder,connector]", "learner.zero_stage=3"],
+            ["policy=reg2rg encodes each region", "set learner.zero_stage=2"],
+        ),
         (["policy=folder", "policy.path=nowhere"], ["/nowhere is no policy: it has no policy.json"]),
         (["policy.path=."], ["policy: a policy starts from policy.path, or from"]),
         (["sampler.max_tokens=512"], ["sampler.max_tokens=512 leaves no room for a prompt"]),
@@ -125,6 +141,10 @@ def test_what_cannot_be_run_ends_in_one_clear_line(
     line = refusal(start, capsys, *overrides)
     for word in words:
         assert word in line
+
+
+def test_a_size_is_no_group_to_choose_from(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(start, capsys, "sizes=8b") == "unknown key sizes"
 
 
 def test_several_faults_have_a_line_each(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,3 +184,74 @@ def test_the_job_itself_says_it_on_stderr_with_status_two(tmp_path: Path) -> Non
         assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(line)
         assert "Traceback" not in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+PARTS = {
+    "rgro": ["policy=rgro"],
+    "reg2rg": ["policy=reg2rg"],
+    "ct_gpt_pp": [],
+}
+
+
+@pytest.fixture
+def folder(start: Start, tmp_path: Path) -> Callable[[str], str]:
+    """The `policy.path` of a folder that says of itself what a policy of the configuration does."""
+
+    def path_of(name: str) -> str:
+        [config] = start(*PARTS[name])
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "policy.json").write_text(config.policy.settings().model_dump_json())
+        return f"policy.path={name}"
+
+    return path_of
+
+
+def test_a_folder_that_reads_regions_has_them_drawn(start: Start, folder: Callable[[str], str]) -> None:
+    [config] = start("policy=folder", folder("reg2rg"))
+    assert config.data.model_dump()["regions"] is True
+    [config] = start("policy=folder", folder("ct_gpt_pp"))
+    assert config.data.model_dump()["regions"] is False
+    [config] = start("policy=reg2rg")
+    assert config.data.model_dump()["regions"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("rgro", [], ["policy=folder writes the impression", "set run.target=impression"]),
+        (
+            "reg2rg",
+            ["run.target=both"],
+            ["policy=folder writes the findings of each region", "set run.target=findings"],
+        ),
+        ("reg2rg", ["learner.dpo.train=[encoder]", "learner.zero_stage=3"], ["set learner.zero_stage=2"]),
+        ("ct_gpt_pp", ["data=openi", "data.path=."], ["data=openi holds reports alone", "use policy=rgro"]),
+    ],
+)
+def test_a_folder_is_held_against_data_and_target(
+    start: Start,
+    folder: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    overrides: list[str],
+    words: list[str],
+) -> None:
+    line = refusal(start, capsys, "policy=folder", folder(name), *overrides)
+    for word in words:
+        assert word in line
+
+
+def test_zero_3_stands_where_ranks_encode_alike(start: Start, folder: Callable[[str], str]) -> None:
+    [config] = start("policy=argus", "learner.sft.train=[encoder,connector]", "learner.zero_stage=3")
+    assert config.trains_encoder
+    # A folder is not fine-tuned, and without rounds nothing trains.
+    path = folder("reg2rg")
+    for overrides in (["learner.sft.train=[encoder]"], ["learner.dpo.train=[encoder]", "run.rounds=0"]):
+        [config] = start("policy=folder", path, "learner.zero_stage=3", *overrides)
+        assert not config.trains_encoder
+
+
+@pytest.mark.parametrize("kind", ["mlp", "perceiver", "mu2", "regions"])
+def test_another_connector_takes_the_place_of_the_policys_own(start: Start, kind: str) -> None:
+    [config] = start("policy=argus", f"policy.connector.kind={kind}")
+    assert config.policy.connector is not None and config.policy.connector.kind == kind

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlaif.models.encoders.settings import EncoderSettings, Size
+from rlaif.models.encoders.settings import Count, EncoderSettings, Size
 
 
 class ConnectorPart(BaseModel):
@@ -30,7 +30,7 @@ class PixelShuffleSettings(ConnectorPart):
     """Pixel shuffle and MLP (Argus): neighbouring tokens become channels of one."""
 
     kind: Literal["pixel_shuffle"] = "pixel_shuffle"
-    factor: int = Field(default=2, ge=2)
+    factor: int = Field(default=2, ge=2, le=64)
     """Tokens along each axis that become one: 2 makes 8 tokens one, 8 times as wide."""
 
     def tokens(self, encoder: EncoderSettings) -> int:
@@ -44,10 +44,10 @@ class PerceiverSettings(ConnectorPart):
     """A Perceiver resampler and a linear layer (RadFM with 32 latents, Argus' ablation with 64)."""
 
     kind: Literal["perceiver"] = "perceiver"
-    latents: int = Field(default=32, ge=1)
-    layers: int = Field(default=6, ge=1)
-    heads: int = Field(default=8, ge=1)
-    head_size: int = Field(default=64, ge=1)
+    latents: Count = 32
+    layers: Count = 6
+    heads: Count = 8
+    head_size: Count = 64
 
     def tokens(self, encoder: EncoderSettings) -> int:
         """Visual tokens of the whole scan."""
@@ -58,16 +58,16 @@ class Mu2Settings(ConnectorPart):
     """The mu2 tokenizer, each part with a switch (mu2LLM, the ablation table)."""
 
     kind: Literal["mu2"] = "mu2"
-    queries: int = Field(default=256, ge=1)
+    queries: Count = 256
     """Visual tokens; the paper says 1,024, its code 256."""
-    selected: int = Field(default=1024, ge=1)
+    selected: Count = 1024
     """Soft tokens of the differentiable selection."""
-    scales: tuple[int, ...] = (1, 2, 4)
+    scales: tuple[Count, ...] = (1, 2, 4)
     """Kernels of the multi-scale pooling."""
-    layers: int = Field(default=4, ge=1)
-    heads: int = Field(default=8, ge=1)
+    layers: Count = 4
+    heads: Count = 8
     temperature: float = Field(default=1.0, gt=0)
-    positions: int = Field(default=512, ge=1)
+    positions: Count = 512
     """Reach of the relative positional encoding: tokens of a frame, frames and queries, each at most so many."""
     relative_positions: bool = True
     """RPE."""
@@ -84,8 +84,23 @@ class Mu2Settings(ConnectorPart):
 
     @model_validator(mode="after")
     def _scales_fit(self) -> "Mu2Settings":
-        if not self.scales or any(not 1 <= scale <= self.selected for scale in self.scales):
+        if self.multi_scale_pooling and (not self.scales or max(self.scales) > self.selected):
             raise ValueError(f"scales {self.scales} must be one or more kernels from 1 to selected {self.selected}")
+        return self
+
+    @model_validator(mode="after")
+    def _all_count(self) -> "Mu2Settings":
+        switched_off = {
+            "multi_scale_pooling": ("scales", "dynamic_pooling"),
+            "differentiable_selection": ("temperature",),
+        }
+        for switch, settings in switched_off.items():
+            for name in settings:
+                default = type(self).model_fields[name].default
+                if not getattr(self, switch) and getattr(self, name) != default:
+                    raise ValueError(
+                        f"{name} {getattr(self, name)} has no effect without {switch}: set {name}={default}"
+                    )
         return self
 
     def tokens(self, encoder: EncoderSettings) -> int:
@@ -109,17 +124,15 @@ class MaskEncoderSettings(ConnectorPart):
 
     volume: Size = (64, 256, 256)
     patch: Size = (16, 32, 32)
-    hidden: int = Field(default=255, ge=3, multiple_of=3)
-    layers: int = Field(default=3, ge=1)
-    heads: int = Field(default=8, ge=1)
-    head_size: int = Field(default=64, ge=1)
-    intermediate: int = Field(default=512, ge=1)
+    hidden: int = Field(default=255, ge=3, le=2**17, multiple_of=3)
+    layers: Count = 3
+    heads: Count = 8
+    head_size: Count = 64
+    intermediate: Count = 512
 
     @model_validator(mode="after")
     def _fits(self) -> "MaskEncoderSettings":
-        if min(*self.volume, *self.patch) < 1 or any(
-            voxels % patch for voxels, patch in zip(self.volume, self.patch, strict=True)
-        ):
+        if any(voxels % patch for voxels, patch in zip(self.volume, self.patch, strict=True)):
             raise ValueError(f"mask volume {self.volume} is no multiple of patch {self.patch}: change one of them")
         return self
 

@@ -9,7 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Size = tuple[int, int, int]
+# Bounds that no model comes near: settings also come from policy folders, and are not trusted.
+Side = Annotated[int, Field(ge=1, le=4096)]
+"""Voxels, patches or table entries along one axis."""
+Size = tuple[Side, Side, Side]
+Count = Annotated[int, Field(ge=1, le=2**17)]
+"""A width, or a number of layers, heads or tokens."""
 
 
 class VisionSettings(BaseModel):
@@ -21,10 +26,10 @@ class VisionSettings(BaseModel):
     """Voxels of the recipe's output: depth, height, width."""
     patch: Size
     """Voxels of one patch: depth, height, width."""
-    hidden: int = Field(ge=1)
-    pool: int = Field(default=1, ge=1)
+    hidden: Count
+    pool: Side = 1
     """Kernel of the closing 3D average pooling; 1: none. It has no weights, so the store holds what comes after it."""
-    frames: int = Field(default=1, ge=1)
+    frames: Side = 1
     """Slabs along the depth that are encoded each for itself (mu2: 8)."""
 
     @model_validator(mode="after")
@@ -38,6 +43,11 @@ class VisionSettings(BaseModel):
                     f"volume {axis} {voxels} is no multiple of patch {patch} x pool {self.pool}: change one of them"
                 )
         return self
+
+    @property
+    def patches(self) -> int:
+        """Patches of one study, all frames together, before the pooling."""
+        return self.frames * prod(self.grid)
 
     @property
     def grid(self) -> Size:
@@ -61,41 +71,52 @@ class CTViTSettings(VisionSettings):
     """CTViT-V (3D-CT-GPT++), or CTViT as CT-CLIP released it (`released=true`)."""
 
     kind: Literal["ctvit"] = "ctvit"
-    hidden: int = 512
-    spatial_depth: int = 4
-    slice_depth: int = 4
-    heads: int = 8
-    head_size: int = 32
-    pool: int = 2
+    hidden: Count = 512
+    spatial_depth: Count = 4
+    slice_depth: Count = 4
+    heads: Count = 8
+    head_size: Count = 32
+    pool: Side = 2
     frames: Literal[1] = 1
     released: bool = False
     """CT-CLIP's own form: position convolutions causal and on misplaced axes, no slice bias."""
-    codebook: int = Field(default=0, ge=0)
+    codebook: int = Field(default=0, ge=0, le=2**20)
     """Entries of the vector quantisation that CT-CLIP's features go through; 0: none (the paper names none)."""
+
+    @property
+    def layers(self) -> int:
+        """Layers of both transformers."""
+        return self.spatial_depth + self.slice_depth
 
 
 class ViTSettings(VisionSettings):
     """A 3D vision transformer with learnt absolute positions: M3D's ViT3D, and Argus' ViT-B."""
 
     kind: Literal["vit3d"] = "vit3d"
-    hidden: int = 768
-    layers: int = 12
-    heads: int = 12
-    intermediate: int = 3072
+    hidden: Count = 768
+    layers: Count = 12
+    heads: Count = 12
+    intermediate: Count = 3072
     class_token: bool = True
     """M3D has one; it is dropped from the features."""
     qkv_bias: bool = False
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ViTSettings":
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}: change one of them")
+        return self
 
 
 class RadFMSettings(VisionSettings):
     """RadFM's ViT3D: three equal channels, and positions from separate row, column and depth tables."""
 
     kind: Literal["radfm"] = "radfm"
-    hidden: int = 768
-    layers: int = 12
-    heads: int = 8
-    head_size: int = 64
-    intermediate: int = 2048
+    hidden: Count = 768
+    layers: Count = 12
+    heads: Count = 8
+    head_size: Count = 64
+    intermediate: Count = 2048
     position_tables: Size = (128, 16, 16)
     """Entries of the depth, row and column tables, on which a smaller grid's positions are spread."""
     frames: Literal[1] = 1

@@ -43,8 +43,6 @@ class ViT3D(nn.Module):
 
     def __init__(self, settings: ViTSettings) -> None:
         super().__init__()
-        if settings.hidden % settings.heads:
-            raise ValueError(f"hidden {settings.hidden} is no multiple of heads {settings.heads}: change one of them")
         self.settings = settings
         depth, height, width = settings.grid
         pd, ph, pw = settings.patch

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from rlaif.models.connectors.mu2 import Mu2Tokenizer
@@ -14,16 +15,17 @@ from rlaif.models.encoders.settings import ViTSettings
 
 # Three frames of four tokens; six selected are no multiple of the scale 4, so that the gate matters.
 ENCODER = ViTSettings(volume=(12, 8, 8), patch=(4, 4, 4), frames=3, hidden=6, layers=1, heads=2, intermediate=8)
-SIZES: dict[str, Any] = {"queries": 5, "selected": 6, "layers": 2, "heads": 2, "positions": 7, "temperature": 0.7}
+SIZES: dict[str, Any] = {"queries": 5, "selected": 6, "layers": 2, "heads": 2, "positions": 7}
+SOFT: dict[str, Any] = {"temperature": 0.7}
 HIDDEN = 8
 SWITCHES = {
-    "published": {},
-    "no RPE": {"relative_positions": False},
+    "published": SOFT,
+    "no RPE": SOFT | {"relative_positions": False},
     "no DTS": {"differentiable_selection": False},
-    "no DMTP": {"dynamic_pooling": False},
-    "no pooling": {"multi_scale_pooling": False},
-    "no text": {"text_condition": False},
-    "residual": {"residual": True},
+    "no DMTP": SOFT | {"dynamic_pooling": False},
+    "no pooling": SOFT | {"multi_scale_pooling": False},
+    "no text": SOFT | {"text_condition": False},
+    "residual": SOFT | {"residual": True},
     "baseline": {"relative_positions": False, "differentiable_selection": False, "dynamic_pooling": False},
 }
 SETTINGS = {name: Mu2Settings(**SIZES, **switches) for name, switches in SWITCHES.items()}
@@ -101,7 +103,7 @@ def selected(tokens: Tensor, state: dict[str, Tensor]) -> Tensor:
         return torch.stack([tokens[index] for index in best[: SIZES["selected"]]])
     soft = []
     for row in state["selection.score_net.weight"]:
-        weights = [exp(float(token @ row) / SIZES["temperature"]) for token in tokens]
+        weights = [exp(float(token @ row) / SOFT["temperature"]) for token in tokens]
         soft.append(sum(weight / sum(weights) * token for weight, token in zip(weights, tokens, strict=True)))
     return torch.stack(soft)
 
@@ -345,6 +347,25 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: st
         Mu2Tokenizer(Mu2Settings(**SIZES | settings), ENCODER, HIDDEN)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"multi_scale_pooling": False, "scales": (1, 2)},
+            r"scales \(1, 2\) has no effect without multi_scale_pooling",
+        ),
+        (
+            {"multi_scale_pooling": False, "dynamic_pooling": False},
+            "dynamic_pooling False has no effect without multi_",
+        ),
+        ({"differentiable_selection": False, "temperature": 0.1}, "temperature 0.1 has no effect without different"),
+    ],
+)
+def test_settings_without_effect_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Mu2Settings(**given)
+
+
 def test_frames_beyond_the_relative_positions_are_refused_and_none_without_them() -> None:
     many = ENCODER.model_copy(update={"volume": (20, 4, 4), "frames": 5})
     with pytest.raises(ValueError, match="5 frames are more than the 4 positions of the relative encoding"):
@@ -353,9 +374,9 @@ def test_frames_beyond_the_relative_positions_are_refused_and_none_without_them(
     assert Mu2Tokenizer(free, many, HIDDEN)(torch.randn(1, 5, 6), *_words(1)).shape == (1, 5, HIDDEN)
 
 
-@pytest.mark.parametrize("scales", [(), (0, 1), (1, 7)])
-def test_scales_that_pool_nothing_are_refused(scales: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must be one or more kernels from 1 to selected 6"):
+@pytest.mark.parametrize(("scales", "said"), [((), "one or more"), ((0, 1), "or equal to 1"), ((1, 7), "selected 6")])
+def test_scales_that_pool_nothing_are_refused(scales: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         Mu2Settings(selected=6, scales=scales)
 
 

@@ -11,7 +11,7 @@ from rlaif.models.connectors.settings import PixelShuffleSettings
 from rlaif.models.encoders.settings import ViTSettings
 
 # A grid of 4 x 2 x 6 tokens in one frame.
-ENCODER = ViTSettings(volume=(4, 2, 6), patch=(1, 1, 1), hidden=3)
+ENCODER = ViTSettings(volume=(4, 2, 6), patch=(1, 1, 1), hidden=3, heads=1)
 
 
 def joined(encoder: ViTSettings, features: Tensor, factor: int = 2) -> Tensor:
@@ -46,20 +46,20 @@ def test_the_channels_of_a_neighbour_stay_together() -> None:
 
 
 def test_a_cube_stays_within_its_frame() -> None:
-    encoder = ViTSettings(volume=(4, 2, 2), patch=(1, 1, 1), hidden=1, frames=2)
+    encoder = ViTSettings(volume=(4, 2, 2), patch=(1, 1, 1), hidden=1, heads=1, frames=2)
     features = torch.arange(16, dtype=torch.float64).reshape(1, -1, 1)
     assert joined(encoder, features)[0].tolist() == [list(range(8)), list(range(8, 16))]
 
 
 def test_a_factor_of_three() -> None:
-    encoder = ViTSettings(volume=(3, 3, 3), patch=(1, 1, 1), hidden=1)
+    encoder = ViTSettings(volume=(3, 3, 3), patch=(1, 1, 1), hidden=1, heads=1)
     features = torch.arange(27, dtype=torch.float64).reshape(1, -1, 1)
     assert joined(encoder, features, factor=3)[0].tolist() == [list(range(27))]
 
 
 def test_two_linear_layers_with_a_gelu_between() -> None:
     torch.manual_seed(0)
-    encoder = ViTSettings(volume=(2, 2, 2), patch=(1, 1, 1), hidden=2)
+    encoder = ViTSettings(volume=(2, 2, 2), patch=(1, 1, 1), hidden=2, heads=1)
     connector = PixelShuffle(PixelShuffleSettings(), encoder, 3)
     features = torch.randn(1, 8, 2)
     connector.requires_grad_(False)
@@ -90,7 +90,7 @@ def test_the_resolutions_of_argus(
 
 
 def test_a_grid_that_is_no_multiple_is_refused() -> None:
-    encoder = ViTSettings(volume=(4, 3, 2), patch=(1, 1, 1), hidden=2)
+    encoder = ViTSettings(volume=(4, 3, 2), patch=(1, 1, 1), hidden=2, heads=1)
     with pytest.raises(ValueError, match=r"\(4, 3, 2\) tokens is no multiple of the factor 2"):
         PixelShuffle(PixelShuffleSettings(), encoder, 4)
 

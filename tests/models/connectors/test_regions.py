@@ -138,5 +138,5 @@ def test_masks_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"volume": (64, 256, 250)}, {"patch": (0, 32, 32)}, {"hidden": 256}])
 def test_settings_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="multiple of"):
+    with pytest.raises(ValidationError, match=r"multiple of|greater than or equal to 1"):
         MaskEncoderSettings(**wrong)

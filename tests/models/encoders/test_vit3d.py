@@ -1,9 +1,11 @@
 """M3D's and Argus' vision transformer, against the same steps written out token by token."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from rlaif.models.encoders.settings import ViTSettings
@@ -164,4 +166,20 @@ def test_a_volume_of_another_recipe_is_refused(shape: tuple[int, int, int]) -> N
 
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(ValueError, match="hidden 12 is no multiple of heads 5"):
-        ViT3D(M3D.model_copy(update={"heads": 5}))
+        ViTSettings.model_validate(M3D.model_dump() | {"heads": 5})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"patch": (0, 4, 4)}, "patch.0\n.*greater than or equal to 1"),
+        ({"volume": (8, 8, 2**20)}, "volume.2\n.*less than or equal to 4096"),
+        ({"hidden": 10**9}, "hidden\n.*less than or equal to 131072"),
+        ({"heads": 0}, "heads\n.*greater than or equal to 1"),
+        ({"pool": 0}, "pool\n.*greater than or equal to 1"),
+        ({"frames": -1}, "frames\n.*greater than or equal to 1"),
+    ],
+)
+def test_sizes_are_positive_and_bounded(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ViTSettings.model_validate(M3D.model_dump() | given)
