@@ -17,7 +17,7 @@ import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
-from actors.ingest_steps import TASK_STUDIES, Encode, ReadVolumes, batch_of, views, without_voxels
+from actors.ingest_steps import TASK_STUDIES, Encode, ReadVolumes, batch_of, without_voxels
 from rlaif.config import IngestSettings
 from rlaif.features import FeatureStore
 from rlaif.records import Ingested, Quarantined, Study
@@ -64,17 +64,17 @@ def read_studies(
     orientation: Orientation,
     settings: IngestSettings,
     *,
-    regions: bool = False,
+    views: int = 1,
     keep_voxels: bool = True,
 ) -> ray.data.Dataset:
-    """A data set of preprocessed volumes with what is said of each, in the order of the rows."""
+    """A data set of preprocessed volumes with what is said of each, in the order of the rows; `views` as for ingest."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     readers = max(1, int(ray.cluster_resources().get("CPU", 1)))
     # A few blocks for each reader where there are few studies, so that none waits for another's last ones.
     a_task = max(1, min(TASK_STUDIES, -(-len(rows) // (4 * readers))))
     return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // a_task)).map_batches(
-        ReadVolumes(recipe, orientation, regions=regions, keep_voxels=keep_voxels).__call__,
+        ReadVolumes(recipe, orientation, views=views, keep_voxels=keep_voxels).__call__,
         batch_size=a_task,
         num_cpus=settings.cpus,
         ray_remote_args_fn=lambda: {"max_retries": DEATHS},
@@ -89,26 +89,27 @@ def ingest(
     settings: IngestSettings,
     encoder: tuple[Path, Path] | None,
     *,
-    regions: bool = False,
+    views: int = 1,
 ) -> Iterator[Ingested | Quarantined]:
     """Yields, for every study in any order, that its features are in the store, or the reason why they are not.
 
     `keys` holds the feature key of each study, `encoder` the policy's folder and the feature store's; without an
-    encoder the volumes are read and put through the recipe, and no more. `regions` also reads the studies' region
-    masks. Raises StorageUnavailable and IngestStalled.
+    encoder the volumes are read and put through the recipe, and no more. `views` are the volumes that a study hands to
+    the encoder at most (`PolicySettings.views`): beyond the first, its regions, by their masks. Raises
+    StorageUnavailable and IngestStalled.
     """
     rows = rows_of(studies, keys)
     left = {str(row["study_id"]): (row, study) for row, study in zip(rows, studies, strict=True)}
     if not rows:
         return
-    pipeline = read_studies(rows, recipe, orientation, settings, regions=regions, keep_voxels=encoder is not None)
+    pipeline = read_studies(rows, recipe, orientation, settings, views=views, keep_voxels=encoder is not None)
     # Only here, where what is missing at the end is read again.
     pipeline.context.max_errored_blocks = LOST_BLOCKS
     if encoder is not None:
         pipeline = pipeline.map_batches(
             Encode,
             fn_constructor_args=_encoder_arguments(encoder, settings),
-            batch_size=batch_of(RECIPES[recipe].size, views(regions), settings.batch),
+            batch_size=batch_of(RECIPES[recipe].size, views, settings.batch),
             num_cpus=settings.cpus,
             num_gpus=settings.gpus or None,
             compute=ray.data.ActorPoolStrategy(size=settings.encoders),
@@ -126,7 +127,7 @@ def ingest(
         ) from error
     # What is missing was in blocks whose processes died again and again: each study on its own now.
     for row, study in left.values():
-        yield _alone(row, study, recipe, orientation, settings, encoder, regions)
+        yield _alone(row, study, recipe, orientation, settings, encoder, views)
     if encoder is not None:
         # A shard of features passes through memory: not the controller's.
         ray.get(_compact.remote(str(encoder[1]), settings.shard_mib * 2**20), timeout=settings.timeout_s)
@@ -152,10 +153,10 @@ def _answer(row: Row, study: Study) -> Ingested | Quarantined:
 
 @ray.remote(max_retries=0)
 def _ingest_one(
-    row: Row, recipe: str, orientation: Orientation, encoder: tuple[str, str, int] | None, regions: bool
+    row: Row, recipe: str, orientation: Orientation, encoder: tuple[str, str, int] | None, views: int
 ) -> Row:
     columns = {name: np.array([value], dtype=object) for name, value in row.items()}
-    (batch,) = ReadVolumes(recipe, orientation, regions=regions, keep_voxels=encoder is not None)(columns)
+    (batch,) = ReadVolumes(recipe, orientation, views=views, keep_voxels=encoder is not None)(columns)
     if encoder is not None:
         batch = Encode(*encoder)(batch)
     return {name: column[0] for name, column in without_voxels(batch).items()}
@@ -168,13 +169,13 @@ def _alone(
     orientation: Orientation,
     settings: IngestSettings,
     encoder: tuple[Path, Path] | None,
-    regions: bool,
+    views: int,
 ) -> Ingested | Quarantined:
     """The answer for one study, read by a process of its own."""
     arguments = None if encoder is None else _encoder_arguments(encoder, settings)
     reading = _ingest_one.options(num_cpus=settings.cpus, num_gpus=settings.gpus or None)
     try:
-        answer = ray.get(reading.remote(row, recipe, orientation, arguments, regions), timeout=settings.timeout_s)
+        answer = ray.get(reading.remote(row, recipe, orientation, arguments, views), timeout=settings.timeout_s)
     except RayTaskError:
         raise
     except GetTimeoutError as error:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +15,14 @@ from rlaif.plan_counts import counts_of
 from rlaif.plan_needs import amount
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study
-from rlaif.volumes.recipes import RECIPES, Recipe, Window
-from rlaif.volumes.source import VolumeSource
-from rlaif.volumes.volume import Orientation
+from rlaif.volumes.feature_keys import feature_keys
+from rlaif.volumes.recipes import RECIPES, Window
 
 if TYPE_CHECKING:
     from rlaif.vision import Vision
 
-# Questions to the storage at once when feature keys are made, and the room that compacting takes for a moment.
-KEY_THREADS, COMPACTION_ROOM = 16, 1.1
+# The room that compacting takes for a moment.
+COMPACTION_ROOM = 1.1
 
 
 def ingest_studies(run: RunFolder, config: Config, start: Path) -> "Vision | None":
@@ -52,8 +50,9 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> "Vision | Non
             keys, absent = feature_keys(left, recipe, orientation, "voxels", regions=regions)
             ingest_all(run, config, [one for one in left if one.study_id in keys], keys, absent, settings, None)
         return StudyVoxels(run.path, settings.recipe, orientation, regions)
-    checksum = checksum_of(start / "encoder.safetensors")
-    folder = private_folder(config.cache.root / "features") / key_of(recipe.checksum, orientation, checksum)
+    # One file of weights serves several encoders: pooling, heads and a publication's own form have none.
+    encoder = key_of(settings.encoder, checksum_of(start / "encoder.safetensors"))
+    folder = private_folder(config.cache.root / "features") / key_of(recipe.checksum, orientation, encoder)
     store = FeatureStore(folder)
     held = store.keys()
     ingested = run.read("features", Ingested)
@@ -62,7 +61,7 @@ def ingest_studies(run: RunFolder, config: Config, start: Path) -> "Vision | Non
     # What the cache has lost since is made again.
     run.replace("features", Ingested, [one for one in ingested if one.feature_key in held])
     studies = waiting_studies(run)
-    keys, absent = feature_keys(studies, recipe, orientation, checksum, regions=regions)
+    keys, absent = feature_keys(studies, recipe, orientation, encoder, regions=regions)
     present = [
         Ingested(study_id, key, regions=store.regions(key) or None) for study_id, key in keys.items() if key in held
     ]
@@ -102,27 +101,6 @@ def waiting_studies(run: RunFolder) -> list[Study]:
     return [one for one in run.iterate("studies", Study) if one.volume is not None and one.study_id not in done]
 
 
-def feature_keys(
-    studies: list[Study], recipe: Recipe, orientation: Orientation, encoder: str, *, regions: bool
-) -> tuple[dict[str, str], list[Quarantined]]:
-    """The feature key of each study, and those whose CT or masks are not there.
-
-    `encoder` is its checksum, `regions` says whether masks are read too. The storage is asked by several at once.
-    """
-
-    def key(study: Study) -> str | Quarantined:
-        masks = study.regions or {} if regions else None
-        try:
-            return VolumeSource.of(study).feature_key(recipe, orientation, encoder, masks)
-        except OSError as error:
-            return Quarantined(study.study_id, str(study.volume), "ingest", f"cannot be read: {error}")
-
-    with ThreadPoolExecutor(KEY_THREADS) as threads:
-        found = list(zip(studies, threads.map(key, studies), strict=True))
-    keys = {study.study_id: one for study, one in found if isinstance(one, str)}
-    return keys, [one for _, one in found if isinstance(one, Quarantined)]
-
-
 def tell_size(left: int, present: int, policy: PolicySettings, store: Path) -> None:
     """Says how large the features will be before any is made; ConfigurationError where the disk is too small."""
     from rlaif.features import feature_bytes
@@ -153,14 +131,14 @@ def ingest_all(
     policy: PolicySettings | str,
     encoder: tuple[Path, Path] | None,
 ) -> None:
-    """Ingests what is left, for a policy or for a recipe alone.
+    """Ingests what is left, for a policy or for a recipe alone; without an encoder's folders, reads and keeps nothing.
 
     Every answer is written to the run as it comes, so that a kill loses seconds of work.
     """
     from actors.ingest import ingest
 
     recipe = policy if isinstance(policy, str) else str(policy.recipe)
-    regions = not isinstance(policy, str) and policy.reads == "regions"
+    views = 1 if isinstance(policy, str) else policy.views
     total = sum(1 for one in run.iterate("studies", Study) if one.volume is not None)
     progress = Progress("ingest", total)
     progress.skip(total - len(left))
@@ -169,7 +147,7 @@ def ingest_all(
     unread = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
     run.replace("quarantine", Quarantined, [*unread, *bad])
     with run.writer("features", Ingested) as features, run.writer("quarantine", Quarantined) as quarantine:
-        for one in ingest(left, keys, recipe, config.recipe.orientation, config.ingest, encoder, regions=regions):
+        for one in ingest(left, keys, recipe, config.recipe.orientation, config.ingest, encoder, views=views):
             if isinstance(one, Ingested):
                 features.add(one)
             else:
@@ -183,9 +161,11 @@ def ingest_all(
     run.compact("features", Ingested, "study_id")
     run.replace("quarantine", Quarantined, [*unread, *bad])
     reused = sum(isinstance(one, Ingested) for one in known)
+    where = "stored" if encoder is not None else "none" if isinstance(policy, str) else "bypassed"
     run.finish(
         "ingest",
         recipe=recipe,
+        features=where,
         seconds=progress.seconds,
         read=len(left),
         volumes=total,

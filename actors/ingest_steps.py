@@ -34,20 +34,20 @@ TASK_STUDIES = 16
 class ReadVolumes:
     """Reads volumes and applies the recipe: voxels `[studies, views, depth, height, width]` float16, or a reason.
 
-    The first view is the whole scan. With `regions` each of the ten has a view after it, and `mask_voxels`
+    The first view is the whole scan. With more than one, each of the ten regions has a view after it, and `mask_voxels`
     `[studies, regions, depth, height, width]` uint8 go with them; both are empty where `regions` of the row lacks it.
     With `keep_voxels=False` the voxels are made and let go.
     """
 
-    def __init__(self, recipe: str, orientation: Orientation, *, regions: bool, keep_voxels: bool) -> None:
+    def __init__(self, recipe: str, orientation: Orientation, *, views: int, keep_voxels: bool) -> None:
         self.recipe = RECIPES[recipe]
         self.orientation = orientation
-        self.regions = regions
+        self.views = views
         self.keep_voxels = keep_voxels
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         torch.set_num_threads(1)
-        at_once = batch_of(self.recipe.size, views(self.regions), TASK_STUDIES)
+        at_once = batch_of(self.recipe.size, self.views, TASK_STUDIES)
         for start in range(0, len(batch["study_id"]), at_once):
             rows = {name: column[start : start + at_once] for name, column in batch.items()}
             yield rows | self._read(rows)
@@ -55,15 +55,15 @@ class ReadVolumes:
     def _read(self, rows: Batch) -> Batch:
         count = len(rows["source"])
         kept = count if self.keep_voxels else 0
-        voxels = np.zeros((kept, views(self.regions), *self.recipe.size), np.float16)
-        masks = np.zeros((kept, len(REGIONS) if self.regions else 0, *self.recipe.size), np.uint8)
+        voxels = np.zeros((kept, self.views, *self.recipe.size), np.float16)
+        masks = np.zeros((kept, self.views - 1, *self.recipe.size), np.uint8)
         reasons, remarks, present, seconds = [], [], [], []
         for place in range(count):
             reason, said, names, took = "", "", [], (0.0, 0.0)
             try:
                 source = VolumeSource.from_json(str(rows["source"][place]))
                 regions = json.loads(str(rows["masks"][place]))
-                found = encoder_input(self.recipe, source, self.orientation, regions if self.regions else None)
+                found = encoder_input(self.recipe, source, self.orientation, regions if self.views > 1 else None)
                 took = found.read_s, found.recipe_s
                 said = "\n".join([*found.remarks, *self._remarks(source, regions)])
                 names = list(found.regions.images)
@@ -85,12 +85,12 @@ class ReadVolumes:
             "regions": np.array(present, dtype=object),
             "seconds": np.array(seconds),
         }
-        return answers | ({"voxels": voxels} | ({"mask_voxels": masks} if self.regions else {}) if kept else {})
+        return answers | ({"voxels": voxels} | ({"mask_voxels": masks} if self.views > 1 else {}) if kept else {})
 
     def _remarks(self, source: VolumeSource, regions: dict[str, list[str]]) -> Sequence[str]:
         """What is wrong with masks that nobody reads yet; remote ones would have to be fetched whole for it."""
         files = mask_files(regions)
-        if self.regions or not files or any(is_remote(one) for one in [source.location, *files]):
+        if self.views > 1 or not files or any(is_remote(one) for one in [source.location, *files]):
             return ()
         return mask_remarks(Path(source.location), source.series, files)
 
@@ -137,11 +137,6 @@ class Encode:
 def without_voxels(batch: Batch) -> Batch:
     """A batch without what only the encoder needs."""
     return {name: column for name, column in batch.items() if not name.endswith("voxels")}
-
-
-def views(regions: bool) -> int:
-    """Volumes that a study hands to the encoder: the scan, and each region that it may have."""
-    return 1 + len(REGIONS) if regions else 1
 
 
 def batch_of(size: Sequence[int], views: int, most: int) -> int:

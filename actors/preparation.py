@@ -26,6 +26,10 @@ from rlaif.records import Case, Quarantined, Study
 from rlaif.reports.prompts import target_text
 from rlaif.reports.region_reports import region_answer
 from rlaif.storage import file_states
+from rlaif.volumes.feature_keys import feature_keys
+from rlaif.volumes.recipes import RECIPES
+
+METRICS_FILE = "metrics.json"
 
 
 class TooManyBad(RuntimeError):
@@ -78,11 +82,17 @@ def check_bad(config: Config, bad: int, of: int, what: str, examples: list[Quara
 
 
 def start_policy(run: RunFolder, config: Config) -> Path:
-    """The folder of the policy before any fine-tuning: the user's own, a pretrained model, or a new small one."""
+    """The folder of the policy before any fine-tuning: the user's own, a pretrained model, or a new small one.
+
+    Once the run has trained its base, this stands in its place: it carries the encoder that the run's features are of,
+    whatever has become of CTs, weights and cache since.
+    """
     policy = config.policy
     if policy.path is not None:
         read_settings(Path(policy.path))
         return Path(policy.path)
+    if run.done("base"):
+        return run.path / "base"
     studies = [study for study in run.read("studies", Study) if study.split == "sft"]
     texts = [text for study in studies if (text := _spelt(study, config))]
     if not texts:
@@ -92,7 +102,8 @@ def start_policy(run: RunFolder, config: Config) -> Path:
     studied = [(study.study_id, study.volume) for study in studies]
     # Weights count by their files' names, sizes and times: hashing a large model would take minutes.
     weights = [file_states(part.path) for part in policy.weights if part.path is not None]
-    key = key_of("start", policy, weights, config.run.seed, config.run.target, studied, texts)
+    seen = _seen_by_encoder(config, studies)
+    key = key_of("start", policy, weights, config.run.seed, config.run.target, studied, texts, seen)
     folder = private_folder(config.cache.root / "start") / key
     if not folder.is_dir():
         from actors.start_policy import make_start_policy
@@ -103,6 +114,18 @@ def start_policy(run: RunFolder, config: Config) -> Path:
         if not run.done("start"):
             run.finish("start", seconds=time.monotonic() - started)
     return folder
+
+
+def _seen_by_encoder(config: Config, studies: list[Study]) -> list[Any]:
+    """What the key of a start policy says of the encoder's own training: orientation, CTs and reports."""
+    policy, weights = config.policy, config.policy.encoder_weights
+    if policy.encoder_training is None or policy.recipe is None or (weights is not None and weights.path is not None):
+        return []
+    reports = {study.study_id: study.findings for study in studies if study.findings and study.volume}
+    reported = [study for study in studies if study.study_id in reports]
+    orientation = config.recipe.orientation
+    keys, _ = feature_keys(reported, RECIPES[policy.recipe], orientation, "voxels", regions=False)
+    return [orientation, sorted(reports.items()), sorted(keys.items())]
 
 
 def _spelt(study: Study, config: Config) -> str | None:
@@ -124,34 +147,47 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
     started = time.monotonic()
     learner = config.learner
     cases = [one for one in cases_of(run.path, "sft", config.run.target, read_settings(start)) if one.answer]
-    key = key_of(
-        "base",
+    given, begin, steps = _given(config, start, cases), start, []
+    if learner.pretrain is not None:
+        # Under a key of its own: what ends the fine-tuning leaves the pre-training as it is.
+        begin = private_folder(config.cache.root / "base") / key_of("pretrained", learner.pretrain, given)
+        steps += _trained(begin, fleet, "pre-training", start, cases, learner.pretrain, adapted=False)
+    cached = private_folder(config.cache.root / "base") / key_of("base", begin.name, learner.sft, learner.lora, given)
+    steps += _trained(cached, fleet, "supervised fine-tuning", begin, cases, learner.sft, adapted=True)
+    with run.folder("base") as target:
+        shutil.copytree(cached, target, dirs_exist_ok=True)
+        (target / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}))
+    run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases))
+    return run.path / "base"
+
+
+def _given(config: Config, start: Path, cases: list[Case]) -> str:
+    """The key of what any supervised training of a run is made of, beside its own settings."""
+    learner = config.learner
+    return key_of(
         start.name,
-        [training.model_dump(mode="json") for training in (learner.pretrain, learner.sft) if training is not None],
-        learner.lora,
         learner.weight_decay,
         learner.ranks,
         learner.micro_batch,
         learner.dtype,
+        # In bfloat16 the stages keep their sums and master weights in different ways.
+        learner.zero_stage,
         learner.max_grad_norm,
         config.run.seed,
         [(case.case_id, case.prompt, case.answer, case.feature_key) for case in cases],
     )
-    cached = private_folder(config.cache.root / "base") / key
-    if not cached.is_dir():
-        with replacing_folder(cached) as temporary:
-            begin, steps = start, []
-            if learner.pretrain is not None:
-                begin = temporary / "pretrained"
-                steps += _fine_tune(fleet, "pre-training", (start, begin), cases, learner.pretrain, adapted=False)
-            steps += _fine_tune(fleet, "supervised fine-tuning", (begin, temporary), cases, learner.sft, adapted=True)
-            if begin != start:
-                shutil.rmtree(begin)
-            (temporary / "metrics.json").write_text(json.dumps({"learning": {"steps": steps}}))
-    with run.folder("base") as target:
-        shutil.copytree(cached, target, dirs_exist_ok=True)
-    run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases))
-    return run.path / "base"
+
+
+def _trained(
+    folder: Path, fleet: Fleet, name: str, begin: Path, cases: list[Case], training: TrainingSettings, *, adapted: bool
+) -> list[dict[str, float]]:
+    """Makes a folder of the cache by training another's policy, where it is not there; gives the training's steps."""
+    if not folder.is_dir():
+        with replacing_folder(folder) as temporary:
+            steps = _fine_tune(fleet, name, (begin, temporary), cases, training, adapted=adapted)
+            (temporary / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}))
+    kept: list[dict[str, float]] = json.loads((folder / METRICS_FILE).read_bytes())["learning"]["steps"]
+    return kept
 
 
 def _fine_tune(

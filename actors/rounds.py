@@ -187,7 +187,7 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     with run.folder(f"{name}/checkpoint") as target:
         if run.facts(f"{name}/pairs")["pairs"] == 0:
             print(f"{name}: no pairs, so the policy stays as it is", flush=True)
-            shutil.copytree(policy, target, dirs_exist_ok=True)
+            shutil.copytree(policy, target, dirs_exist_ok=True, ignore=_adapters if policy == base else None)
         else:
             progress: Progress | None = None
             for step in fleet.learners.train("train_dpo", str(policy), str(base), str(run.path), round_, str(target)):
@@ -202,6 +202,13 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     run.prune_checkpoints(keep=2)
     run.finish(f"{name}/learn", seconds=time.monotonic() - started, steps=len(steps), logprob_gap=gap)
     return checkpoint
+
+
+def _adapters(folder: str, names: list[str]) -> list[str]:
+    """What a copy of the base leaves out: its adapters are merged, and the next round would put them on once more."""
+    from rlaif.models.policy import ADAPTERS_FILE
+
+    return [name for name in names if name == ADAPTERS_FILE]
 
 
 def evaluate(
@@ -244,18 +251,22 @@ def heldout_requests(cases: Sequence[Case], *, blind_control: bool) -> dict[tupl
 
 
 def heldout_report(candidate: Candidate, case: Case) -> HeldoutReport:
-    """A held-out report with its metrics, which see its sentences without the names of regions before them."""
+    """A held-out report with its metrics, which see its sentences without the names of regions before them.
+
+    How well regions are recognised is not asked of a control: they are those that it is shown.
+    """
+    control = candidate.feature_key != case.feature_key
+    recognised = {} if control else region_metrics(region_slots(candidate.prompt), candidate.text)
     return HeldoutReport(
         case_id=case.case_id,
         study_id=case.study_id,
         patient_id=case.patient_id,
-        control=candidate.feature_key != case.feature_key,
+        control=control,
         reference=case.target,
         text=candidate.text,
         finish_reason=candidate.finish_reason,
         policy_version=candidate.policy_version,
-        metrics=report_metrics(case.target, case.labels, judged_text(candidate.prompt, candidate.text))
-        | region_metrics(region_slots(candidate.prompt), candidate.text),
+        metrics=report_metrics(case.target, case.labels, judged_text(candidate.prompt, candidate.text)) | recognised,
     )
 
 

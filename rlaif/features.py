@@ -57,6 +57,7 @@ class FeatureStore:
         for gone in self._shards.keys() - names:
             del self._shards[gone]
         self._shard_of = {key: shard for key, shard in self._shard_of.items() if shard in names}
+        self._regions = {key: regions for key, regions in self._regions.items() if key in self._shard_of}
         for name in sorted(names - self._shards.keys()):
             try:
                 shard = safe_open(self.folder / name, framework="pt")

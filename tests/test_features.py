@@ -43,6 +43,15 @@ def test_a_studys_regions_come_back_with_their_masks(tmp_path: Path) -> None:
             assert torch.equal(found.regions[name].mask, region.mask)
 
 
+def test_a_study_that_is_gone_has_no_regions_left(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    mask = torch.ones(2, 2, 2, dtype=torch.uint8)
+    shard = store.write({"a": VisualInput(torch.randn(3, 4), {"lung": RegionInput(torch.randn(3, 4), mask)})})
+    assert store.keys() == {"a"} and store.regions("a") == ("lung",)
+    shard.unlink()
+    assert store.keys() == set() and store.regions("a") == ()
+
+
 def test_shards_of_other_writers_are_seen(tmp_path: Path) -> None:
     reader, writer = FeatureStore(tmp_path), FeatureStore(tmp_path)
     assert reader.keys() == set()

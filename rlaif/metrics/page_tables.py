@@ -15,6 +15,8 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     rounds = summary.get("rounds") or []
     names = {"sft": "SFT studies", "align": "Alignment studies", "heldout": "Held-out studies"}
     facts = [(label, f"{studies[key]:,}") for key, label in names.items() if key in studies]
+    if "features" in summary:
+        facts.append(("Encoder features", str(summary["features"])))
     facts.append(("Rounds", f"{len(rounds)}"))
     for key, label in (("candidates", "Candidates"), ("pairs", "Preference pairs")):
         facts.append((label, f"{sum(one.get(key) or 0 for one in rounds):,}"))

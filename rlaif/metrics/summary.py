@@ -24,6 +24,7 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
         **head,
         "studies": {k: v for k, v in run.facts("studies").items() if k != "seconds"}
         | {"quarantined": _quarantined(run)},
+        **({"features": run.facts("ingest")["features"]} if run.done("ingest") else {}),
         "seconds": {
             stage: run.facts(stage)["seconds"]
             for stage in ("studies", "start", "ingest", "base", "heldout/base")

@@ -117,17 +117,17 @@ class VolumeSource:
         self,
         recipe: Recipe,
         orientation: Orientation,
-        encoder_checksum: str,
+        encoder: str,
         regions: Mapping[str, Sequence[str]] | None = None,
     ) -> str:
         """The key of this CT's features: its files, what tables say of it, recipe, orientation, encoder and dtype.
 
-        `regions` are the masks that a region-guided policy reads; None where it reads none. Files count by name, size
-        and time of change; a series by all files of its folder. Raises FileNotFoundError where nothing is there, and
-        StorageUnavailable.
+        `encoder` stands for its weights and its settings, as pooling and heads have no weights. `regions` are the masks
+        that a region-guided policy reads; None where it reads none. Files count by name, size and time of change; a
+        series by all files of its folder. Raises FileNotFoundError where nothing is there, and StorageUnavailable.
         """
         states = file_states(self.location)
-        identity = [READING, asdict(self), states, recipe.checksum, orientation, encoder_checksum, "float16"]
+        identity = [READING, asdict(self), states, recipe.checksum, orientation, encoder, "float16"]
         if regions is not None:
             identity += [sorted(regions.items()), [file_states(mask) for mask in mask_files(regions)]]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from actors.ingest import IngestStalled, in_time, ingest, read_studies, rows_of
-from actors.ingest_steps import batch_of, views
+from actors.ingest_steps import batch_of
 from rlaif.datasets import phantom
 from rlaif.datasets.phantom_settings import PhantomSettings
 from rlaif.datasets.registry import load_phantom
@@ -35,6 +35,8 @@ from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import read_volume
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+GUIDED = 11
+"""Views of a region-guided policy: the scan, and ten regions."""
 
 
 def study(name: str, volume: Path | str) -> Study:
@@ -53,13 +55,13 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def guided(tmp_path_factory: pytest.TempPathFactory) -> list[Study]:
     """Three studies of the phantom with their regions."""
     root = tmp_path_factory.mktemp("regions")
-    settings = PhantomDataSettings(sft=3, align=0, heldout=0, seed=5, regions=True)
+    settings = PhantomDataSettings(sft=3, align=0, heldout=0, seed=5, views=GUIDED)
     phantom.generate(root, settings.generator, workers=1)
     return load_phantom(settings, root).studies
 
 
 def answers(
-    studies: list[Study], small: Any, store: Path | None, *, regions: bool = False
+    studies: list[Study], small: Any, store: Path | None, *, views: int = 1
 ) -> dict[str, Ingested | Quarantined]:
     """Every study's answer; what the store holds already is asked for again."""
     settings = small.config("ingest.batch=2").ingest
@@ -67,11 +69,11 @@ def answers(
     keys = {}
     for one in studies:
         with suppress(FileNotFoundError):
-            masks = one.regions or {} if regions else None
+            masks = one.regions or {} if views > 1 else None
             keys[one.study_id] = VolumeSource.of(one).feature_key(RECIPES["phantom"], "canonical", encoder, masks)
     found: dict[str, Ingested | Quarantined] = {}
     where = None if store is None else (small.first, store)
-    for one in ingest(studies, keys, "phantom", "canonical", settings, where, regions=regions):
+    for one in ingest(studies, keys, "phantom", "canonical", settings, where, views=views):
         assert one.study_id not in found
         found[one.study_id] = one
     return found
@@ -185,7 +187,7 @@ def test_a_mask_that_lies_elsewhere_is_told_before_a_model_needs_it(
 def test_a_region_guided_policy_gets_scan_regions_and_masks(
     cluster: None, small: Any, guided: list[Study], tmp_path: Path
 ) -> None:
-    found = answers(guided, small, tmp_path / "store", regions=True)
+    found = answers(guided, small, tmp_path / "store", views=GUIDED)
     store, encoder = FeatureStore(tmp_path / "store"), load_encoder(small.first)
     assert store.keys() == {str(one.feature_key) for one in found.values() if isinstance(one, Ingested)}
     for study in guided:
@@ -227,7 +229,7 @@ def test_studies_whose_regions_cannot_be_used_are_set_aside_and_single_ones_left
         replace(third, study_id="lacking", regions=third.regions | {"lung": (empty,)}),
         replace(third, study_id="lacking-on-disk", regions=third.regions | {"lung": (str(tmp_path / "gone.nii.gz"),)}),
     ]
-    found = answers(studies, small, tmp_path / "store", regions=True)
+    found = answers(studies, small, tmp_path / "store", views=GUIDED)
     reasons = {name: one.reason for name, one in found.items() if isinstance(one, Quarantined)}
     assert reasons.keys() == {"none", "empty", "moved", "lacking-on-disk"}
     assert "no region masks, which a region-guided policy reads" in reasons["none"]
@@ -245,7 +247,7 @@ def test_studies_whose_regions_cannot_be_used_are_set_aside_and_single_ones_left
 
 
 def test_regions_are_read_without_an_encoder_too(cluster: None, small: Any, guided: list[Study]) -> None:
-    found = answers([guided[0], replace(guided[1], regions=None)], small, None, regions=True)
+    found = answers([guided[0], replace(guided[1], regions=None)], small, None, views=GUIDED)
     good, bad = found[guided[0].study_id], found[guided[1].study_id]
     assert isinstance(good, Ingested) and good.regions == tuple(sorted(guided[0].regions or {})) and good.recipe_s > 0
     assert isinstance(bad, Quarantined) and "no region masks" in bad.reason
@@ -324,6 +326,5 @@ def test_batches_fit_in_memory_whatever_the_recipe() -> None:
     assert batch_of(RECIPES["m3d"].size, 1, 64) == 32
     assert batch_of(RECIPES["argus_high"].size, 1, 64) == 1
     # A region-guided policy's study is the scan and ten regions.
-    assert (views(False), views(True)) == (1, 11)
-    assert batch_of(RECIPES["reg2rg"].size, 1, 64) == 16 and batch_of(RECIPES["reg2rg"].size, views(True), 64) == 1
-    assert batch_of(RECIPES["phantom"].size, views(True), 64) == 64
+    assert batch_of(RECIPES["reg2rg"].size, 1, 64) == 16 and batch_of(RECIPES["reg2rg"].size, GUIDED, 64) == 1
+    assert batch_of(RECIPES["phantom"].size, GUIDED, 64) == 64

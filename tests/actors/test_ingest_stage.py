@@ -61,6 +61,7 @@ def test_a_run_takes_from_the_store_what_another_has_made(
         store = stored(run, config, small)
         facts = run.facts("ingest")
         assert (facts["volumes"], facts["kept"], facts["reused"], facts["quarantined"]) == (3, 3, 0, 0)
+        assert facts["features"] == "stored"
     assert (
         "features: 3 studies x 18 tokens x 96 values in float16 = 10 KiB; 0 are there already"
         in capsys.readouterr().out
@@ -116,6 +117,28 @@ def test_features_that_the_cache_has_lost_are_made_again(
         assert {one.feature_key for one in run.read("features", Ingested)} == keys
 
 
+def test_one_file_of_weights_pooled_in_two_ways_has_two_sets_of_features(
+    cluster: None, small: Any, volumes: list[Path], tmp_path: Path
+) -> None:
+    settings = read_settings(small.first)
+    assert settings.encoder is not None and settings.encoder.pool == 2
+    finer = tmp_path / "finer"
+    finer.mkdir()
+    shutil.copy(small.first / "encoder.safetensors", finer)
+    unpooled = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"pool": 1})})
+    (finer / "policy.json").write_text(unpooled.model_dump_json())
+    found = {}
+    for name, policy in (("pooled", small.first), ("finer", finer)):
+        run, config = open_run(small, tmp_path, name, volumes[:1])
+        with run:
+            vision = ingest_studies(run, config, policy)
+            assert isinstance(vision, StoredFeatures) and run.facts("ingest")["reused"] == 0
+            (row,) = run.read("features", Ingested)
+            found[name] = vision.folder, row.feature_key, vision.open().get(str(row.feature_key)).image.shape
+    assert all(one != other for one, other in zip(*found.values(), strict=True))
+    assert (found["pooled"][2], found["finer"][2]) == ((18, 96), (144, 96))
+
+
 def test_one_bad_study_in_ten_is_set_aside_and_counts_add_up(
     cluster: None, small: Any, volumes: list[Path], tmp_path: Path
 ) -> None:
@@ -127,6 +150,7 @@ def test_one_bad_study_in_ten_is_set_aside_and_counts_add_up(
         check_studies(run, config)
         facts = run.facts("ingest")
         assert (facts["recipe"], facts["volumes"], facts["kept"], facts["quarantined"]) == ("ctclip_v2", 20, 18, 2)
+        assert facts["features"] == "none"
         kept = {one.study_id for one in run.read("features", Ingested)}
         bad = {one.study_id for one in run.read("quarantine", Quarantined) if one.stage == "ingest"}
     assert len(kept) == 18 and bad == {copies[3].stem, copies[13].stem} and not kept & bad
@@ -194,6 +218,7 @@ def test_where_the_encoder_trains_studies_are_read_with_their_regions(
         run.replace("studies", Study, [one, replace(other, regions=None)])
         vision = ingest_studies(run, config, guided_policy)
         (row,) = run.read("features", Ingested)
+        assert run.facts("ingest")["features"] == "bypassed"
     assert isinstance(vision, StudyVoxels) and vision.regions and vision.with_encoder
     assert row.study_id == one.study_id and row.regions == tuple(sorted(one.regions or {}))
     found = vision.open().get(str(row.feature_key))

@@ -1,14 +1,22 @@
-"""Held-out reports: what is asked of each case and of its blind control, and what their metrics see."""
+"""Rounds: held-out reports and their blind controls, and the policy after a round without pairs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from actors.requests import Request
-from actors.rounds import heldout_report, heldout_requests
+from actors.rounds import heldout_report, heldout_requests, learn
+from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, Case
 from rlaif.reports.region_reports import region_prompt, region_slots
+
+if TYPE_CHECKING:
+    from rlaif.config import Config
 
 ORDERS = {"a": ("heart", "lung"), "b": ("pleura",), "c": ("lung", "bone"), "d": ("lung",)}
 PATIENTS = {"a": "p1", "b": "p1", "c": "p2", "d": "p3"}
@@ -60,9 +68,9 @@ def test_metrics_see_the_sentences_and_the_names_are_counted_apart() -> None:
     assert report.metrics["rules_score"] == report.metrics["finding_f1"] == 1.0
     # "Moderate cardiomegaly. No fracture."
     assert report.metrics["report_words"] == 4.0 and report.metrics["region_recognition"] == 0.5
-    # The control is held against the regions that it was shown: lung and bone.
+    # The control is asked for the regions that it is shown, so that naming them is nothing it is blind to.
     control = heldout_report(written(requests["a", True], text), CASES[0])
-    assert control.control and control.metrics["region_recognition"] == 0.5
+    assert control.control and "region_recognition" not in control.metrics
     assert control.metrics["rules_score"] == 1.0
 
 
@@ -70,3 +78,25 @@ def test_a_plain_report_has_no_share_of_regions() -> None:
     case = replace(CASES[0], prompt="<image>\nDescribe the findings of this chest CT.")
     report = heldout_report(written(Request(case, "key-a", 1, 0.0), "No cardiomegaly."), case)
     assert "region_recognition" not in report.metrics and report.metrics["rules_score"] == pytest.approx(0.0)
+
+
+def test_a_round_without_pairs_hands_on_its_own_adapters_and_not_those_of_the_base(
+    configured: Callable[..., "Config"], tmp_path: Path
+) -> None:
+    # Nothing is learnt, so the learners answer for the gap alone.
+    fleet: Any = SimpleNamespace(learners=SimpleNamespace(logprob_gap=lambda *_: {"mean": 0.0, "max": 0.0}))
+    config = configured("experiment=smoke", f"run.root={tmp_path / 'runs'}", f"cache.root={tmp_path / 'cache'}")
+    base = tmp_path / "base"
+    for folder in (base, trained := tmp_path / "trained"):
+        (folder / "language_model").mkdir(parents=True)
+        for name in ("policy.json", "language_model/model.safetensors", "adapters.safetensors"):
+            (folder / name).write_text(f"{folder.name} {name}")
+    with RunFolder.open(tmp_path, "run", {}) as run:
+        for round_, policy in enumerate((base, trained)):
+            run.finish(f"round-{round_:03d}/pairs", pairs=0)
+            copy = learn(run, config, fleet, policy, base, round_)
+            names = {path.name for path in copy.rglob("*") if path.is_file()}
+            # Those of a user's own base are merged into it, and made for another base than itself.
+            adapters = set() if policy == base else {"adapters.safetensors"}
+            assert names == {"policy.json", "model.safetensors"} | adapters
+            assert (copy / "language_model" / "model.safetensors").read_text().startswith(policy.name)

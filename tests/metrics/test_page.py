@@ -67,6 +67,7 @@ def page(run: Path) -> Checker:
 
 def test_the_headline_and_the_tables_carry_the_numbers_of_the_summary(page: Checker) -> None:
     assert "the rules score improved, from 0.410 to 0.520: a paired gain of +0.110 (95 % interval +0.080" in page.text
+    assert "Encoder features bypassed" in page.text
     assert "200 held-out cases" in page.text and "Not for clinical use" in page.text
     assert "0.410 [0.385, 0.435]" in page.text and f"{MINUS}0.37 [{MINUS}0.49, {MINUS}0.25]" in page.text
     for words in (

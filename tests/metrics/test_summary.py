@@ -67,7 +67,7 @@ def make_round(run: RunFolder, number: int) -> None:
 def make_run(root: Path, rounds: int, *, control: bool = True) -> RunFolder:
     run = RunFolder.open(root, "run", {})
     run.finish("studies", seconds=1.0, sft=5, align=2, heldout=3, quarantined=1)
-    run.finish("ingest", seconds=2.0, encoded=9, quarantined=2)
+    run.finish("ingest", seconds=2.0, encoded=9, quarantined=2, features="bypassed")
     run.finish("base", seconds=3.0, trained=True)
     for number in range(rounds):
         make_round(run, number)
@@ -88,6 +88,7 @@ def test_the_summary_of_two_rounds(tmp_path: Path) -> None:
         summary = summarise(run, {"name": "run", "judge": "rules"}, 2, resamples=200)
     assert list(summary)[:3] == ["status", "name", "judge"] and summary["status"] == "finished"
     assert summary["studies"] == {"sft": 5, "align": 2, "heldout": 3, "quarantined": 3}
+    assert summary["features"] == "bypassed"
     assert summary["seconds"] == {"studies": 1.0, "ingest": 2.0, "base": 3.0, "heldout/base": 5.0}
 
     assert list(summary["heldout"]) == ["base", "round-000", "round-001"]
