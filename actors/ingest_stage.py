@@ -10,9 +10,9 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of, private_folder
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import PolicySettings, read_settings
-from rlaif.plan import settings_of
 from rlaif.plan_counts import counts_of
 from rlaif.plan_needs import amount
+from rlaif.plan_trainings import settings_of
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study
 from rlaif.volumes.feature_keys import feature_keys
@@ -90,7 +90,9 @@ def tell_needs(config: Config) -> None:
     print(f"studies: {splits}; {counts.quarantined:,} rows and files of the tables in quarantine")
     recipe, orientation = config.recipe.name or policy.recipe, config.recipe.orientation
     print(f"volumes: {counts.imaged:,}, recipe {recipe}, orientation {orientation}")
-    if config.ingest.encode and policy.encoder is not None:
+    if config.ingest.encode and policy.encoder is not None and config.trains_encoder:
+        print("features: none, for the encoder trains: learners and samplers read the CTs")
+    elif config.ingest.encode and policy.encoder is not None:
         needed = feature_bytes(counts.imaged, policy)
         print(f"features: at most {amount(needed)} below {config.cache.root / 'features'}, less what is there already")
 

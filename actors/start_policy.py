@@ -13,8 +13,9 @@ from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import EncoderSettings
 from rlaif.models.new_policy import new_policy
 from rlaif.models.policy import Policy
-from rlaif.models.pretrained import check_architecture, pretrained_policy
+from rlaif.models.pretrained import pretrained_policy
 from rlaif.models.published.tables import load_connector, load_encoder, load_language_model
+from rlaif.plan_trainings import language_model_of
 from rlaif.progress import Progress
 from rlaif.records import Study
 
@@ -22,9 +23,10 @@ from rlaif.records import Study
 def make_start_policy(config: Config, studies: list[Study], texts: list[str], folder: Path) -> None:
     """Writes the start policy of the configuration into a folder; a new tokenizer is made for the texts.
 
-    Raises ConfigurationError where published weights are needed and not named.
+    The encoder, whose training takes longest, comes last. Raises ConfigurationError where published weights are needed
+    and not named, PolicyError and PublishedWeightsError where they do not fit.
     """
-    encoder = _encoder(config, studies, folder) if config.policy.encoder is not None else None
+    _check_named(config)
     policy = _policy(config, texts)
     for weights, load in (
         (config.policy.connector_weights, load_connector),
@@ -32,7 +34,27 @@ def make_start_policy(config: Config, studies: list[Study], texts: list[str], fo
     ):
         if weights is not None and weights.path is not None:
             load(policy, Path(weights.path), weights.table)
+    encoder = _encoder(config, studies, folder) if config.policy.encoder is not None else None
     policy.save_pretrained(folder, encoder)
+    if encoder is not None:
+        encoder.unlink()
+
+
+def _check_named(config: Config) -> None:
+    choice = config.policy
+    pretrained, weights = choice.pretrained, choice.encoder_weights
+    if pretrained is not None and pretrained.path is None and pretrained.package is None:
+        raise ConfigurationError(
+            f"policy={choice.name} policy.size={choice.size} starts from {pretrained.published}: download it, "
+            "and set policy.pretrained.path=FOLDER"
+        )
+    begins_anew = choice.encoder_training is not None or (config.trains_encoder and weights is None)
+    if choice.encoder is not None and (weights is None or weights.path is None) and not begins_anew:
+        named = weights.published if weights is not None else "a publication"
+        raise ConfigurationError(
+            f"policy={choice.name} policy.size={choice.size} needs the encoder's weights of {named}: download them, "
+            "and set policy.encoder_weights.path=FILE; or train a new one with policy.encoder_training"
+        )
 
 
 def _policy(config: Config, texts: list[str]) -> Policy:
@@ -40,15 +62,9 @@ def _policy(config: Config, texts: list[str]) -> Policy:
     if choice.pretrained is None:
         assert choice.language_model is not None
         return new_policy(settings, choice.language_model, texts, seed=seed)
-    if choice.pretrained.path is None and choice.pretrained.package is None:
-        raise ConfigurationError(
-            f"policy={choice.name} policy.size={choice.size} starts from {choice.pretrained.published}: download it, "
-            "and set policy.pretrained.path=FOLDER"
-        )
-    policy = pretrained_policy(settings, choice.pretrained.path, choice.pretrained.package, seed=seed)
-    if choice.language_model is not None:
-        check_architecture(policy.language_model.config, choice.language_model, str(choice.pretrained.path))
-    return policy
+    # Also where the widths are not the size's: told before the weights are read, which may take minutes.
+    language_model_of(config)
+    return pretrained_policy(settings, choice.pretrained.path, choice.pretrained.package, seed=seed)
 
 
 def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
@@ -61,14 +77,8 @@ def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
     elif policy.encoder_training is not None:
         _train_encoder(config, policy.encoder, studies, target)
         return target
-    elif config.trains_encoder and weights is None:
-        encoder = new_encoder(policy.encoder)
     else:
-        named = weights.published if weights is not None else "a publication"
-        raise ConfigurationError(
-            f"policy={policy.name} policy.size={policy.size} needs the encoder's weights of {named}: download them, "
-            "and set policy.encoder_weights.path=FILE; or train a new one with policy.encoder_training"
-        )
+        encoder = new_encoder(policy.encoder)
     save_file(encoder.state_dict(), target)
     return target
 

@@ -23,7 +23,9 @@ from rlaif.metrics.summary import summarise
 from rlaif.metrics.table import result_table
 from rlaif.models.settings import read_settings
 from rlaif.plan import plan
+from rlaif.plan_trainings import check_trainings
 from rlaif.provenance import provenance
+from rlaif.run_configuration import CONFIG_FILE
 
 
 def main(config: Config) -> None:
@@ -32,6 +34,9 @@ def main(config: Config) -> None:
     if config.run.dry:
         plan(config)
         return
+    # A run that goes on was checked before it began.
+    if not (config.run.root / config.run.name / CONFIG_FILE).is_file():
+        check_trainings(config)
     with RunFolder.open(config.run.root, config.run.name, config.plain()) as run:
         if not run.done("summary") or run.facts("summary")["rounds"] < config.run.rounds:
             with joined(config):

@@ -61,13 +61,14 @@ def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "Po
         made_of = f"{counts.imaged:,} studies x {views}{encoder.tokens} tokens x {encoder.hidden} values x 2 bytes"
         size_of_all = counts.imaged * policy.views * encoder.tokens * encoder.hidden * 2
         needs.append(Need("encoder features (cache)", size_of_all, made_of))
-    one = size.trained * _width(config.learner.dtype) + (size.encoder + size.adapters) * 4
+    # Adapters, and an encoder that has never trained, are kept in float32.
+    held = size.on_board(encoder=config.trains_encoder)
+    every = size.on_board(encoder=True) + size.adapters
+    one = held * _width(config.learner.dtype) + (every - held) * 4
     checkpoints = min(config.run.rounds, CHECKPOINTS)
     # Start and base in the cache, base in the run.
     kept = checkpoints + (0 if config.policy.path is not None else 3)
-    made_of = (
-        f"{kept} x {_millions(size.trained + size.encoder + size.adapters)} parameters: start, base and checkpoints"
-    )
+    made_of = f"{kept} x {_millions(every)} parameters: start, base and checkpoints"
     needs.append(Need("policies", kept * one, made_of))
     tokens = config.sampler.max_tokens
     rows = counts.candidates * counts.rounds
@@ -76,22 +77,26 @@ def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "Po
     return tuple(needs)
 
 
-def roles_of(config: Config, policy: PolicySettings, size: "PolicySize") -> tuple[Role, ...]:
-    """The actors of a run, with the memory that each takes, roughly."""
+def roles_of(config: Config, policy: PolicySettings, size: "PolicySize", trained: int) -> tuple[Role, ...]:
+    """The actors of a run, with the memory that each takes, roughly; `trained` parameters train at once."""
     roles = [] if policy.encoder is None else [_ingest(config, policy.encoder, policy.views, size)]
     judge = config.judge
     roles += [
-        _sampler(config, size),
+        _sampler(config, policy, size),
         Role("judge", judge.actors, judge.cpus, 0.0, RUNTIME_BYTES["judge"], "runtime"),
-        _learner(config, size),
+        _learner(config, policy, size, trained),
     ]
     return tuple(roles)
 
 
 def _ingest(config: Config, encoder: EncoderSettings, views: int, size: "PolicySize") -> Role:
     settings, voxels = config.ingest, views * prod(encoder.volume)
-    parts = {
-        "runtime": RUNTIME_BYTES["ingest"],
+    parts: dict[str, float] = {"runtime": RUNTIME_BYTES["ingest"]}
+    if config.trains_encoder:
+        # Studies are read, and nobody encodes them.
+        parts["a study's volumes in float32"] = voxels * 4
+        return Role("ingest", 1, settings.cpus, 0.0, *_sum(parts), lasting=False)
+    parts |= {
         f"encoder of {_millions(size.encoder)}": size.encoder * 4,
         f"{settings.batch} volumes in float16 and float32": settings.batch * voxels * 6,
         "activations": settings.batch * prod(encoder.grid) * encoder.hidden * 4 * ACTIVATIONS,
@@ -100,13 +105,20 @@ def _ingest(config: Config, encoder: EncoderSettings, views: int, size: "PolicyS
     return Role("ingest", 1 + settings.encoders, settings.cpus, settings.gpus, *_sum(parts), lasting=False)
 
 
-def _sampler(config: Config, size: "PolicySize") -> Role:
-    settings = config.sampler
+def _sampler(config: Config, policy: PolicySettings, size: "PolicySize") -> Role:
+    settings, encoder = config.sampler, policy.encoder if config.trains_encoder else None
     parts = {
         "runtime": RUNTIME_BYTES["sampler"],
         f"engine's {_millions(size.language_model)} in {settings.dtype}": size.language_model * _width(settings.dtype),
-        "the connector's and embeddings' own copy in float32": size.trained * 4,
+        f"{'encoder, ' if encoder is not None else ''}connector and language model in float32": size.on_board(
+            encoder=encoder is not None
+        )
+        * 4,
     }
+    if encoder is not None:
+        parts["a study's volumes"] = policy.views * prod(encoder.volume) * 4
+        # One frame at a time, and no layer's stay.
+        parts["the encoder's activations"] = prod(encoder.grid) * encoder.hidden * 4 * ACTIVATIONS
     if settings.gpus:
         total, made_of = _sum(parts)
         made_of += f"; and {settings.gpu_memory:.0%} of a GPU's memory for the engine"
@@ -115,28 +127,29 @@ def _sampler(config: Config, size: "PolicySize") -> Role:
     return Role("sampler", settings.actors, settings.cpus, settings.gpus, total, made_of)
 
 
-def _learner(config: Config, size: "PolicySize") -> Role:
-    settings = config.learner
-    width = _width(settings.dtype)
-    trained = size.trained if settings.lora is None else size.adapters + size.connector
+def _learner(config: Config, policy: PolicySettings, size: "PolicySize", trained: int) -> Role:
+    settings, encoder = config.learner, policy.encoder if config.trains_encoder else None
+    width, held = _width(settings.dtype), size.on_board(encoder=encoder is not None)
     # Two moments, and a master copy where the weights are not in float32 themselves.
     optimizer = trained * (8 if width == 4 else 12) / (settings.ranks if settings.zero_stage else 1)
     sequences, positions = 2 * settings.micro_batch, config.sampler.max_length
     logits = sequences * config.sampler.max_tokens * size.vocabulary * 4 * 2
+    text = sequences * positions * size.hidden * size.layers * ACTIVATIONS * width
     parts = {
         "runtime": RUNTIME_BYTES["learner"],
-        f"policy of {_millions(size.trained)} in {settings.dtype}": (size.trained + size.adapters) * width,
-        "frozen reference": size.trained * width,
+        f"policy of {_millions(held)} in {settings.dtype}": (held + size.adapters) * width,
+        "frozen reference": held * width,
         f"gradients of {_millions(trained)}": trained * width,
         f"Adam's moments{' over the ranks' if settings.zero_stage else ''}": optimizer,
-        f"activations of {sequences} sequences of {positions} positions": sequences
-        * positions
-        * size.hidden
-        * size.layers
-        * ACTIVATIONS
-        * width
-        + logits,
+        f"activations of {sequences} sequences of {positions} positions": text + logits,
     }
+    if encoder is not None:
+        # The two answers of a pair are to one study, which is encoded once.
+        volumes = settings.micro_batch * policy.views
+        values = encoder.patches * encoder.hidden * encoder.layers * ACTIVATIONS * width
+        parts[f"volumes ({volumes}) and the encoder's activations of them"] = volumes * (
+            prod(encoder.volume) * 4 + values
+        )
     return Role("learner", settings.ranks, settings.cpus, settings.gpus, *_sum(parts))
 
 

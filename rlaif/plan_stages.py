@@ -19,7 +19,12 @@ def stages_of(config: Config, counts: Counts) -> tuple[Stage, ...]:
     """Every stage in order; those of a round once, with the rounds in the name."""
     stages = [Stage("studies", _studies(config, counts)), Stage("start", _start(config, counts))]
     if counts.imaged:
-        stages.append(Stage("ingest", f"reads and encodes {counts.imaged:,} CTs once"))
+        does = (
+            "reads {:,} CTs once, and encodes none: the encoder trains"
+            if config.trains_encoder
+            else "reads and encodes {:,} CTs once"
+        )
+        stages.append(Stage("ingest", does.format(counts.imaged)))
     stages.append(Stage("base", _base(config, counts)))
     heldout = f"writes and scores {counts.heldout_reports:,} greedy reports"
     stages.append(Stage("heldout/base", heldout))

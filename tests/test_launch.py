@@ -179,6 +179,10 @@ def test_the_job_itself_says_it_on_stderr_with_status_two(tmp_path: Path) -> Non
     for overrides, line in (
         (["run.roundz=3"], "error: unknown key run.roundz; did you mean run.rounds?"),
         (["data=folder", f"data.path={tmp_path}", "run.dry=true"], f"error: {tmp_path} holds no studies"),
+        (
+            [f"run.root={tmp_path}", f"cache.root={tmp_path}", "policy=rgro", "learner.dpo.train=[connector]"],
+            "error: learner.dpo.train=[connector]: policy=rgro has no such part, so nothing would train",
+        ),
     ):
         done = subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=120, cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(line)

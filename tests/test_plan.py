@@ -1,5 +1,6 @@
 """The dry plan: numbers that can be checked by hand, and nothing written."""
 
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from hydra import compose, initialize_config_dir
 from rlaif.config import Config, load_config
 from rlaif.datasets.study_table import DatasetError
 from rlaif.launch import CONFIGS, PROJECT, sized
+from rlaif.models.encoders.build import new_encoder
 from rlaif.models.new_policy import new_policy
 from rlaif.models.settings import PolicyError
 from rlaif.plan import plan, plan_of
-from rlaif.plan_needs import amount
+from rlaif.plan_needs import Role, amount
 
 SIX = "study_id,path,patient_id,findings,impression,split"
 
@@ -74,6 +76,43 @@ def test_adapters_spare_the_learners_memory(tmp_path: Path) -> None:
     lora = "learner.lora={rank: 4, alpha: 8, dropout: 0.0, targets: all-linear}"
     assert learner(lora) < learner()
     assert learner("learner.zero_stage=0") - learner() == pytest.approx(8 * 1_052_000 / 2, rel=0.1)
+
+
+def test_an_encoder_that_trains_is_counted_with_what_learns_and_samples(tmp_path: Path) -> None:
+    def roles(*overrides: str) -> dict[str, Role]:
+        made = plan_of(config_of(tmp_path, "experiment=smoke", "sampler.max_tokens=64", *overrides))
+        assert ("encoder features (cache)" in {one.what for one in made.disk}) == (len(overrides) == 0)
+        return {role.name: role for role in made.roles}
+
+    frozen, training = roles(), roles("learner.sft.train=[encoder,connector,language_model]")
+    config = config_of(tmp_path, "experiment=smoke")
+    encoder = config.policy.encoder
+    assert encoder is not None
+    parameters = sum(one.numel() for one in new_encoder(encoder).parameters())
+    volume = prod(encoder.volume) * 4
+    # Grid 4 x 6 x 6, 96 values, 16 of them a layer: two layers' stay for the backward pass.
+    activations = 4 * 6 * 6 * 96 * 4 * 16
+    # Weights, reference and gradients; moments over two ranks. Sixteen studies at once.
+    more = parameters * (4 + 4 + 4 + 8 / 2) + 16 * (volume + 2 * activations)
+    assert training["learner"].bytes - frozen["learner"].bytes == more
+    assert training["sampler"].bytes - frozen["sampler"].bytes == parameters * 4 + volume + activations
+    # CTs are read, and not encoded.
+    assert (frozen["ingest"].count, training["ingest"].count) == (2, 1)
+    assert training["ingest"].bytes < frozen["ingest"].bytes
+    stages = plan_of(config_of(tmp_path, "experiment=smoke", "learner.dpo.train=[encoder]")).stages
+    assert "reads 120 CTs once, and encodes none" in next(one.does for one in stages if one.name == "ingest")
+
+
+def test_gradients_and_moments_are_of_what_trains(tmp_path: Path) -> None:
+    def learner(train: str) -> float:
+        made = plan_of(
+            config_of(tmp_path, "experiment=smoke", f"learner.sft.train={train}", f"learner.dpo.train={train}")
+        )
+        return next(role.bytes for role in made.roles if role.name == "learner")
+
+    # Two layers of the connector, of 96 to 128 and of 128 to 128 values; gradients, and moments over two ranks.
+    connector = 96 * 128 + 128 + 128 * 128 + 128
+    assert learner("[language_model,connector]") - learner("[language_model]") == connector * (4 + 8 / 2)
 
 
 def folder_of(root: Path, rows: list[str]) -> Path:
@@ -149,7 +188,7 @@ def test_what_the_run_would_refuse_the_plan_refuses(tmp_path: Path) -> None:
     text_only = '{"name": "x", "size": "x", "recipe": null, "encoder": null, "connector": null}'
     (tmp_path / "policy.json").write_text(text_only)
     with pytest.raises(PolicyError, match="has no language_model that can be read"):
-        plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path}"))
+        plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path}", "run.target=impression"))
 
 
 def test_the_printed_plan_says_it_all_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

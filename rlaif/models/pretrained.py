@@ -64,13 +64,24 @@ def pretrained_configuration(source: Path) -> PretrainedConfig:
 
 
 def check_architecture(found: PretrainedConfig, expected: LanguageModelSettings, place: str) -> None:
-    """Raises PolicyError where a pretrained model's widths are not those that the policy's size names."""
+    """Raises PolicyError where a pretrained model is not what the policy's size names, in anything that it tells."""
     wanted = {
+        "model_type": expected.architecture,
         "hidden_size": expected.hidden,
         "num_hidden_layers": expected.layers,
         "num_attention_heads": expected.heads,
+        "num_key_value_heads": expected.key_value_heads or expected.heads,
+        "intermediate_size": expected.intermediate,
+        "n_inner": expected.intermediate,
+        "vocab_size": expected.vocabulary,
+        "max_position_embeddings": expected.positions,
+        "tie_word_embeddings": expected.tied,
     }
-    other = {name: getattr(found, name) for name, value in wanted.items() if getattr(found, name) != value}
+    # GPT-2 calls its feed-forward n_inner, and says none for four times its width.
+    told = {name: getattr(found, name) for name in wanted if hasattr(found, name)}
+    if told.get("n_inner", 0) is None:
+        told["n_inner"] = 4 * found.hidden_size
+    other = {name: value for name, value in told.items() if value != wanted[name]}
     if other:
         raise PolicyError(
             f"{place} has {', '.join(f'{name} {value}' for name, value in other.items())} where the policy's size has "

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from rlaif.models.adapters import add_adapters, targets_of
-from rlaif.models.connectors.build import new_connector
 from rlaif.models.encoders.build import new_encoder
+from rlaif.models.new_policy import seeded_connector, train_tokenizer
+from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings, PolicyError, PolicySettings
 
 
@@ -25,36 +25,45 @@ class PolicySize:
     layers: int
     vocabulary: int
 
-    @property
-    def trained(self) -> int:
-        """Parameters of what the learner holds: language model and connector."""
-        return self.language_model + self.connector
+    def on_board(self, *, encoder: bool) -> int:
+        """Parameters that an actor holds: language model and connector, and where it trains, the encoder."""
+        return self.language_model + self.connector + (self.encoder if encoder else 0)
+
+
+def meta_policy(configuration: PretrainedConfig, settings: PolicySettings) -> Policy:
+    """The policy around a language model of the given configuration, with its encoder on board: all parameters by name
+    and shape, on the meta device. Its tokenizer knows bytes alone.
+
+    Raises PolicyError where its parts do not fit.
+    """
+    with torch.device("meta"):
+        language_model = AutoModelForCausalLM.from_config(configuration)
+        connector = seeded_connector(settings, configuration.hidden_size, seed=0)
+        encoder = new_encoder(settings.encoder) if settings.encoder is not None else None
+    return Policy(settings, language_model, train_tokenizer((), 260), connector, encoder)
 
 
 def policy_size(configuration: PretrainedConfig, settings: PolicySettings, lora: LoraSettings | None) -> PolicySize:
     """The size of a policy around a language model of the given configuration."""
-    with torch.device("meta"):
-        language = AutoModelForCausalLM.from_config(configuration)
-        connector = vision = None
-        if settings.encoder is not None and settings.connector is not None:
-            vision = new_encoder(settings.encoder)
-            connector = new_connector(settings.connector, settings.encoder, configuration.hidden_size)
-        plain, adapters = _count(language) + _count(connector), 0
-        sizes = _count(language), _count(connector)
-        parts = {"language_model": language, "connector": connector}
-        for part in lora.parts if lora is not None else ():
-            if lora is not None and (module := parts[part]) is not None:
-                add_adapters(module, lora, targets_of(part, lora))
-        adapters = _count(language) + _count(connector) - plain
+    policy = meta_policy(configuration, settings)
+    language_model, connector, encoder = map(_count, (policy.language_model, policy.connector, policy.encoder))
+    if lora is not None:
+        add_meta_adapters(policy, lora)
     return PolicySize(
-        language_model=sizes[0],
-        connector=sizes[1],
-        encoder=_count(vision),
-        adapters=adapters,
+        language_model=language_model,
+        connector=connector,
+        encoder=encoder,
+        adapters=_count(policy) - language_model - connector - encoder,
         hidden=configuration.hidden_size,
         layers=configuration.num_hidden_layers,
         vocabulary=configuration.vocab_size,
     )
+
+
+def add_meta_adapters(policy: Policy, lora: LoraSettings) -> None:
+    """Puts adapters onto a policy on the meta device, without making their weights."""
+    with torch.device("meta"):
+        policy.add_adapters(lora)
 
 
 def saved_configuration(folder: Path) -> PretrainedConfig:

@@ -18,8 +18,9 @@ def test_every_parameter_is_counted_once(make_policy: Callable[..., Policy], tmp
     policy.save_pretrained(tmp_path, None)
     lora = LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear")
     size = policy_size(saved_configuration(tmp_path), policy.settings, lora)
-    assert size.trained == sum(parameter.numel() for parameter in policy.parameters())
-    assert size.trained == sum(tensor.numel() for tensor in policy.weights().values())
+    assert size.on_board(encoder=False) == sum(parameter.numel() for parameter in policy.parameters())
+    assert size.on_board(encoder=False) == sum(tensor.numel() for tensor in policy.weights().values())
+    assert size.on_board(encoder=True) == size.on_board(encoder=False) + size.encoder
     assert (size.hidden, size.layers, size.vocabulary) == (32, 2, len(policy.tokenizer))
     encoder = policy.settings.encoder
     assert size.encoder == (sum(one.numel() for one in CTViT(encoder).parameters()) if encoder else 0)
