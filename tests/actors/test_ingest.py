@@ -55,7 +55,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def guided(tmp_path_factory: pytest.TempPathFactory) -> list[Study]:
     """Three studies of the phantom with their regions."""
     root = tmp_path_factory.mktemp("regions")
-    settings = PhantomDataSettings(sft=3, align=0, heldout=0, seed=5, views=GUIDED)
+    settings = PhantomDataSettings(sft=3, align=0, heldout=0, seed=5, regions=True)
     phantom.generate(root, settings.generator, workers=1)
     return load_phantom(settings, root).studies
 

@@ -122,7 +122,7 @@ def test_one_file_of_weights_pooled_in_two_ways_has_two_sets_of_features(
 ) -> None:
     settings = read_settings(small.first)
     assert settings.encoder is not None and settings.encoder.pool == 2
-    finer = tmp_path / "finer"
+    finer = tmp_path / "policy"
     finer.mkdir()
     shutil.copy(small.first / "encoder.safetensors", finer)
     unpooled = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"pool": 1})})

@@ -225,3 +225,18 @@ def test_a_run_killed_in_the_middle_of_its_work_ends_whole(chain: Chain) -> None
     chain.whole(rounds=1)
     repeated = json.loads((chain.run / "summary.json").read_text(encoding="utf-8"))["rounds"][0]["repeated_calls"]
     assert 0 <= repeated <= len(MOMENTS) * 6 * ALIGN
+
+
+def test_a_run_whose_encoder_trains_goes_on_from_its_ingest(chain: Chain) -> None:
+    small = ("data.sft=12", "learner.sft.epochs=1", "run.rounds=0")
+    chain.overrides += (*small, "learner.sft.train=[encoder,connector,language_model]")
+    job = chain.begin()
+    wait_for(chain.mark("ingest").is_file, job)
+    kept = chain.kill(job)
+    assert "base" not in kept.marks and len(kept.rows["/features"]) == 12 + ALIGN + HELDOUT
+    chain.finish(chain.begin())
+    # Nothing was read again: the mark is that of the first attempt.
+    assert json.loads(chain.kept.marks["ingest"])["attempt"] == 1
+    summary = json.loads((chain.run / "summary.json").read_text(encoding="utf-8"))
+    assert summary["features"] == "bypassed" and not (chain.cache / "features").exists()
+    assert len(chain.kept.rows["heldout/base"]) == 2 * HELDOUT
