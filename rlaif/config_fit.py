@@ -27,6 +27,12 @@ def check_lengths(config: "Config") -> None:
 def check_policy(config: "Config", settings: PolicySettings) -> None:
     """Raises ValueError where data, target or learner are not for a policy that says this of itself."""
     name, target = config.policy.name, config.run.target
+    visual, sampler = settings.image_tokens + settings.region_tokens, config.sampler
+    if visual + sampler.max_tokens >= sampler.max_length:
+        raise ValueError(
+            f"policy={name} puts {visual} visual tokens into a prompt, which with sampler.max_tokens="
+            f"{sampler.max_tokens} leaves no room in sampler.max_length={sampler.max_length}: raise the last"
+        )
     if settings.reads == "findings" and target != "impression":
         raise ValueError(f"policy={name} writes the impression from the findings: set run.target=impression")
     if settings.reads == "regions" and target != "findings":

@@ -42,11 +42,17 @@ def check_trainings(config: Config) -> dict[str, int]:
     """How many parameters train in each training that the policy can go through: `pretrain`, `sft`, `dpo`.
 
     Raises ConfigurationError where a name of `train` matches none of the policy's parameters or only such as stay
-    frozen, and where nothing would train; PolicyError where the policy's parts do not fit each other.
+    frozen, and where nothing would train; PolicyError where the policy's parts do not fit each other, or a policy
+    folder does not hold what it says.
     """
     from rlaif.models.size import add_meta_adapters, meta_policy
 
     policy, lora = meta_policy(language_model_of(config), settings_of(config)), config.learner.lora
+    if config.policy.path is not None:
+        from rlaif.models.folder_check import check_folder
+
+        sampler = config.sampler
+        check_folder(Path(config.policy.path), policy, max_length=sampler.max_length, max_tokens=sampler.max_tokens)
     counts, adapted = {}, False
     for name, training in config.trainings.items():
         # Pre-training is without adapters, and comes first.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from safetensors.torch import save_file
 
 from rlaif.config import Config, load_config
 from rlaif.datasets.study_table import DatasetError
@@ -171,7 +172,8 @@ def test_a_policy_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     assert config.policy.encoder is not None and config.policy.language_model is not None
     policy = new_policy(config.policy.settings(), config.policy.language_model, ["Normal."], seed=0)
-    policy.save_pretrained(tmp_path / "mine", None)
+    save_file(new_encoder(config.policy.encoder).state_dict(), tmp_path / "encoder.safetensors")
+    policy.save_pretrained(tmp_path / "mine", tmp_path / "encoder.safetensors")
     made = plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path / 'mine'}"))
     assert made.counts.imaged == 2600
     assert next(stage.does for stage in made.stages if stage.name == "base") == "none: the policy is taken as it is"

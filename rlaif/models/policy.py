@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -77,12 +77,16 @@ class Policy(nn.Module):
         settings = read_settings(folder)
         place = folder / LANGUAGE_MODEL
         try:
-            language_model = AutoModelForCausalLM.from_pretrained(
-                place, dtype=dtype, local_files_only=True, trust_remote_code=False
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
+            language_model, told = loaded
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise PolicyError(f"{place} holds no language model that can be read: {_one_line(error)}") from error
+        # What is missing would begin with random values.
+        if wrong := {kind: sorted(names) for kind in ("missing_keys", "unexpected_keys") if (names := told[kind])}:
+            raise PolicyError(f"{place} does not hold the weights that its configuration describes: {wrong}")
         check_logits(language_model.config, place)
         connector = None
         if settings.connector is not None and settings.encoder is not None:

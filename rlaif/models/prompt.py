@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -115,7 +116,12 @@ class PromptWriter:
             return self.settings.template.replace("{prompt}", text)
         if tokenizer.chat_template:
             message = [{"role": "user", "content": text}]
-            return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+            try:
+                return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+            except TemplateError as error:
+                raise PolicyError(
+                    f"the tokenizer's chat template fails ({error}): mend it, or set template to its words"
+                ) from error
         return text
 
     def _ids(self, framed: str) -> list[int]:

@@ -80,9 +80,12 @@ class PolicySettings(BaseModel):
     @model_validator(mode="after")
     def _asks(self) -> "PolicySettings":
         needed = {"findings": ("{findings}",), "scan": ("<image>",), "regions": ("<image>", "{regions}")}[self.reads]
-        for place in needed:
-            if self.prompt is not None and self.prompt.count(place) != 1:
-                raise ValueError(f"prompt {self.prompt!r} must hold {place} once")
+        for place in ("<image>", "{regions}", "{findings}", "<region:"):
+            wanted = int(place in needed)
+            if self.prompt is not None and self.prompt.count(place) != wanted:
+                raise ValueError(f"prompt {self.prompt!r} must hold {place} {'once' if wanted else 'nowhere'}")
+            if self.template is not None and place in self.template:
+                raise ValueError(f"template {self.template!r} must not hold {place}: prompts do")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
@@ -37,7 +38,12 @@ def meta_policy(configuration: PretrainedConfig, settings: PolicySettings) -> Po
     Raises PolicyError where its parts do not fit.
     """
     with torch.device("meta"):
-        language_model = AutoModelForCausalLM.from_config(configuration)
+        try:
+            language_model = AutoModelForCausalLM.from_config(configuration)
+        except (ValueError, RuntimeError, ZeroDivisionError, TypeError) as error:
+            raise PolicyError(
+                f"the language model's configuration describes no causal language model: {' '.join(str(error).split())}"
+            ) from error
         connector = seeded_connector(settings, configuration.hidden_size, seed=0)
         encoder = new_encoder(settings.encoder) if settings.encoder is not None else None
     return Policy(settings, language_model, train_tokenizer((), 260), connector, encoder)
@@ -68,9 +74,11 @@ def add_meta_adapters(policy: Policy, lora: LoraSettings) -> None:
 
 def saved_configuration(folder: Path) -> PretrainedConfig:
     """The configuration of a policy folder's language model; raises PolicyError where it has none."""
+    if not (folder / "language_model" / "config.json").is_file():
+        raise PolicyError(f"{folder} has no language_model that can be read: there is no language_model/config.json")
     try:
         return AutoConfig.from_pretrained(folder / "language_model", local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, StrictDataclassError) as error:
         raise PolicyError(f"{folder} has no language_model that can be read: {' '.join(str(error).split())}") from error
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Literal
 
+from rlaif.models.settings import PolicySettings
 from rlaif.records import Case, Study
 from rlaif.reports.region_reports import joined_sentences, region_answer, region_order, region_prompt
+from rlaif.reports.regions import REGIONS
 
 Target = Literal["findings", "impression", "both"]
 
@@ -31,6 +33,15 @@ def target_text(study: Study, target: Target) -> str | None:
     if target == "impression":
         return impression
     return f"Findings: {findings}\nImpression: {impression}" if findings and impression else None
+
+
+def sample_prompt(policy: PolicySettings) -> str:
+    """A prompt as short as the policy's can be: of no findings, or of one region."""
+    if policy.reads == "findings":
+        return (policy.prompt or _FROM_FINDINGS).replace("{findings}", "")
+    if policy.reads == "regions":
+        return region_prompt(REGIONS[:1], policy.prompt)
+    return policy.prompt or min(_IMAGE_PROMPTS.values(), key=len)
 
 
 def image_case(study: Study, target: Target, feature_key: str | None, prompt: str | None = None) -> Case:
