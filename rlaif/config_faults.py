@@ -47,6 +47,16 @@ def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     return list(keys)
 
 
+def keys_of_other_kinds(section: type[BaseModel], name: str, given: Any) -> list[str]:
+    """The keys given for a part of a section that the part's `kind` lacks and another kind of it has."""
+    parts = [part for part in _sections(section.model_fields[name].annotation) if "kind" in part.model_fields]
+    kinds = {part.model_fields["kind"].default: set(part.model_fields) for part in parts}
+    if not isinstance(given, dict) or given.get("kind") not in list(kinds):
+        return []
+    known = set().union(*kinds.values())
+    return [key for key in given if key in known - kinds[given["kind"]]]
+
+
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
     """The sections within an annotation, such as those of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from rlaif.config import Config, ConfigurationError, load_config
-from rlaif.config_faults import known_keys, nearest
+from rlaif.config_faults import keys_of_other_kinds, known_keys, nearest
+from rlaif.policy_choice import PolicyChoice
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
@@ -27,6 +28,7 @@ def launch(job: Callable[[Config], None]) -> None:
     def main(composed: DictConfig) -> None:
         try:
             # As they were typed: read one by one, their interpolations would be resolved against Hydra's own settings.
+            _check_name(composed, HydraConfig.get().runtime.choices["policy"])
             overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
             job(load_config(sized(composed, overrides), PROJECT))
         except MissingMandatoryValue as error:
@@ -46,7 +48,8 @@ def sized(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration's plain values, with those of the policy's size: above the policy's defaults, below an
     experiment's and the user's own. Hydra must be initialised with the configuration's folder.
 
-    Raises ConfigurationError for a size that the policy has not.
+    Raises ConfigurationError for a size that the policy has not, and for a part of another kind than the size's that
+    still has the size's values.
     """
     name, size = composed.policy.name, composed.policy.size
     folder = CONFIGS / "size" / name
@@ -56,7 +59,26 @@ def sized(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigurationError(f"policy={name} has no size {size}; there are {', '.join(sizes)}")
         composed = hydra.compose("config", [*overrides, f"size={name}/{size}"])
     values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    for part in ("encoder", "connector"):
+        given = values["policy"].get(part)
+        if folder.is_dir() and (keys := keys_of_other_kinds(PolicyChoice, part, given)):
+            own = hydra.compose("config", [f"policy={name}", f"size={name}/{size}"])
+            kind = OmegaConf.select(own, f"policy.{part}.kind")
+            if kind not in (None, given["kind"]):
+                raise ConfigurationError(
+                    f"policy.{part}.kind={given['kind']} has no {', '.join(keys)}: the values of policy={name} "
+                    f"policy.size={size} belong to kind {kind}; for another kind replace the whole section with "
+                    f"policy.{part}=null 'policy.{part}={{kind: {given['kind']}, ...}}'"
+                )
     return dict(values)
+
+
+def _check_name(composed: DictConfig, chosen: str) -> None:
+    if composed.policy.name != chosen:
+        raise ConfigurationError(
+            f"policy.name={composed.policy.name} is not the chosen policy={chosen}, by whose name its sizes are found: "
+            "leave policy.name out, and set policy=POLICY for another one, or run.name for a name of your own"
+        )
 
 
 def checked_overrides(arguments: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ class TrainingSettings(Section):
     """Parts of the policy (`encoder`, `connector`, `language_model`), or what is below them, also as a pattern."""
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, allow_inf_nan=False)
     warmup: float = Field(ge=0, le=1)
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
@@ -35,21 +35,21 @@ class TrainingSettings(Section):
 class DpoSettings(TrainingSettings):
     round_decay: float = Field(gt=0, le=1)
     """Each round's learning rate is the last one's times this: later rounds correct, and should not swing."""
-    beta: float = Field(gt=0)
+    beta: float = Field(gt=0, allow_inf_nan=False)
 
 
 class LearnerSettings(Section):
     ranks: int = Field(ge=1)
-    cpus: float = Field(ge=0)
-    gpus: float = Field(ge=0)
+    cpus: float = Field(ge=0, allow_inf_nan=False)
+    gpus: float = Field(ge=0, allow_inf_nan=False)
     threads: int = Field(ge=1)
     zero_stage: Literal[0, 1, 2, 3]
     dtype: Literal["float32", "bfloat16"]
     micro_batch: int = Field(ge=1)
     """Cases (for DPO: pairs) of one forward pass on one rank."""
     lora: LoraSettings | None
-    weight_decay: float = Field(ge=0)
-    max_grad_norm: float = Field(gt=0)
+    weight_decay: float = Field(ge=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(gt=0, allow_inf_nan=False)
     pretrain: TrainingSettings | None
     """A training before the fine-tuning, of the connector alone in the papers; adapters come after it."""
     sft: TrainingSettings
@@ -58,5 +58,15 @@ class LearnerSettings(Section):
     """The round fails where sampler and learner differ by more on average."""
     gap_candidates: int = Field(ge=1)
     """Candidates of a round on which the two are compared."""
-    timeout_s: float = Field(gt=0)
+    timeout_s: float = Field(gt=0, allow_inf_nan=False)
     """Longest wait for one stage of a rank."""
+
+    @model_validator(mode="after")
+    def _adapters_train(self) -> "LearnerSettings":
+        trained = {name.partition(".")[0] for training in (self.sft, self.dpo) for name in training.train}
+        if self.lora is not None and (idle := [part for part in self.lora.parts if part not in trained]):
+            raise ValueError(
+                f"lora.parts puts adapters on {' and '.join(idle)}, of which neither sft.train nor dpo.train names "
+                "anything: name it there, or leave it out of lora.parts"
+            )
+        return self

@@ -14,7 +14,7 @@ class EncoderTraining(Section):
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, allow_inf_nan=False)
 
 
 class PretrainedModel(Section):

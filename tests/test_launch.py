@@ -13,6 +13,8 @@ from rlaif.launch import PROJECT, launch
 
 Start = Callable[..., list[Config]]
 
+LORA = "learner.lora={rank: 4, alpha: 8, dropout: 0.0, targets: all-linear"
+
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
@@ -119,6 +121,41 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         (
             ["policy=reg2rg", "learner.sft.train=[encoder,connector]", "learner.zero_stage=3"],
             ["policy=reg2rg encodes each region", "set learner.zero_stage=2"],
+        ),
+        *(
+            (["policy=argus", f"policy.name={name}"], ["policy.name=", "is not the chosen policy=argus", "leave"])
+            for name in ("null", "..", "mu2", "[1]", "other")
+        ),
+        (
+            ["policy=mu2", "policy.connector.kind=regions"],
+            [
+                "policy.connector.kind=regions has no queries, selected, temperature",
+                "the values of policy=mu2 policy.size=tiny belong to kind mu2",
+                "policy.connector=null 'policy.connector={kind: regions, ...}'",
+            ],
+        ),
+        (["policy=mu2", "policy.encoder.kind=ctvit"], ["policy.encoder.kind=ctvit has no layers", "belong to kind vit3d"]),
+        (["policy.connector.queries=3"], ["policy.connector.queries is no setting of policy=ct_gpt_pp: leave it out"]),
+        ([f"{LORA}, parts: []}}"], ["learner.lora.parts: Tuple should have at least 1 item"]),
+        ([f"{LORA}, parts: [connector, connector]}}"], ["learner.lora: parts ['connector', 'connector'] name a part"]),
+        (
+            [f"{LORA}, parts: [connector]}}", "learner.sft.train=[encoder]", "learner.dpo.train=[language_model]"],
+            ["learner: lora.parts puts adapters on connector, of which neither sft.train nor dpo.train names anything"],
+        ),
+        (["learner.lora={rank: 9000, alpha: 8, dropout: 0, targets: x}"], ["learner.lora.rank: Input should be less"]),
+        *(
+            ([f"{key}=inf"], [f"{key}: Input should be a finite number (got inf)"])
+            for key in (
+                "learner.sft.lr", "learner.dpo.lr", "learner.dpo.beta", "learner.weight_decay", "learner.max_grad_norm",
+                "learner.timeout_s", "learner.cpus", "learner.gpus", "policy.encoder_training.lr",
+            )
+        ),
+        *(
+            ([f"policy.language_model.{key}={bound + 1}"], [f"policy.language_model.{key}: ", f"equal to {bound} (got"])
+            for key, bound in (
+                ("hidden", 65536), ("layers", 512), ("heads", 1024), ("key_value_heads", 1024),
+                ("intermediate", 524288), ("vocabulary", 1048576), ("positions", 16777216),
+            )
         ),
         (["policy=folder", "policy.path=nowhere"], ["/nowhere is no policy: it has no policy.json"]),
         (["policy.path=."], ["policy: a policy starts from policy.path, or from"]),
@@ -259,3 +296,21 @@ def test_zero_3_stands_where_ranks_encode_alike(start: Start, folder: Callable[[
 def test_another_connector_takes_the_place_of_the_policys_own(start: Start, kind: str) -> None:
     [config] = start("policy=argus", f"policy.connector.kind={kind}")
     assert config.policy.connector is not None and config.policy.connector.kind == kind
+
+
+@pytest.mark.parametrize("kind", ["mlp", "regions"])
+def test_a_connector_with_settings_of_its_own_is_replaced_as_the_refusal_says(start: Start, kind: str) -> None:
+    [config] = start("policy=mu2", "policy.connector=null", f"policy.connector={{kind: {kind}}}")
+    assert config.policy.connector is not None and config.policy.connector.kind == kind
+
+
+def test_what_a_damaged_policy_folder_lacks_as_a_whole_is_told(
+    start: Start, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "policy.json").write_text("[1]")
+    line = refusal(start, capsys, "policy=folder", "policy.path=.")
+    assert "policy.json does not describe a policy (Input should be an object)" in line
+    (tmp_path / "policy.json").write_text('{"name": 3}')
+    assert "(name: Input should be a valid string; size: Field" in refusal(
+        start, capsys, "policy=folder", "policy.path=."
+    )

@@ -1,5 +1,7 @@
 """Low-rank adapters: put onto a policy's parts, and merged into its weights."""
 
+import re
+
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as AdaptedLinear
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ _NAME = "default"
 def add_adapters(module: nn.Module, lora: LoraSettings, targets: str | list[str]) -> None:
     """Puts adapters onto the linear layers that `targets` names (`B` begins at zero: the same model).
 
-    Raises PolicyError where a target names nothing.
+    Raises PolicyError where a target names nothing, or is no pattern.
     """
     if targets == "all-linear":
         # As peft means it: every linear layer but the vocabulary's.
@@ -20,6 +22,11 @@ def add_adapters(module: nn.Module, lora: LoraSettings, targets: str | list[str]
     settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     try:
         inject_adapter_in_model(settings, module, adapter_name=_NAME)
+    except re.error as error:
+        raise PolicyError(
+            f"learner.lora.targets={targets} is no pattern ({error}): name modules in a list, such as [q_proj, v_proj]"
+            ", or all-linear"
+        ) from error
     except ValueError as error:
         raise PolicyError(f"learner.lora.targets={targets}: {error}") from error
 

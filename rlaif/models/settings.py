@@ -37,15 +37,16 @@ class LanguageModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: Literal["llama", "gpt2"] = "llama"
-    hidden: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    key_value_heads: int | None = Field(default=None, ge=1)
+    # Bounds far above any published model, so that a slip is told before its plan is counted.
+    hidden: int = Field(ge=1, le=65536)
+    layers: int = Field(ge=1, le=512)
+    heads: int = Field(ge=1, le=1024)
+    key_value_heads: int | None = Field(default=None, ge=1, le=1024)
     """Heads of keys and values (grouped attention); None: as many as heads."""
-    intermediate: int = Field(ge=1)
-    vocabulary: int = Field(ge=260)
+    intermediate: int = Field(ge=1, le=524288)
+    vocabulary: int = Field(ge=260, le=1048576)
     """At least the 256 bytes and the four special tokens, so that any text can be spelt."""
-    positions: int = Field(ge=1)
+    positions: int = Field(ge=1, le=16777216)
     tied: bool = False
     """Whether input and output embeddings are one."""
 
@@ -130,13 +131,21 @@ class LoraSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
+    rank: int = Field(ge=1, le=8192)
+    alpha: int = Field(ge=1, le=65536)
     dropout: float = Field(ge=0, lt=1)
     targets: str | list[str]
     """Names of the language model's modules, or `all-linear`."""
-    parts: tuple[Literal["language_model", "connector"], ...] = ("language_model",)
-    """The parts of the policy that bear adapters; in the connector, all of its linear layers do."""
+    parts: tuple[Literal["language_model", "connector"], ...] = Field(default=("language_model",), min_length=1)
+    """The parts of the policy that bear adapters, each once; in the connector, all of its linear layers do. Each part
+    must be named by `learner.sft.train` or `learner.dpo.train`: adapters never train elsewhere.
+    """
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "LoraSettings":
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts {list(self.parts)} name a part twice: name each once")
+        return self
 
 
 def read_settings(folder: Path) -> PolicySettings:
@@ -147,7 +156,8 @@ def read_settings(folder: Path) -> PolicySettings:
     try:
         return PolicySettings.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        places = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        faults = "; ".join(f"{place}: {reason}" if place else reason for place, reason in places)
         raise PolicyError(
             f"{path} does not describe a policy ({faults}); take it from the run that wrote it, or see docs/policies.md"
         ) from error

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,14 @@ _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
 _TRAINER_KEYS = ("state_dict", "model_state_dict", "model", "module")
 _LISTED = 8
+# ASCII, no longer than file systems take, and never empty, `.` or `..`.
+_FILE_NAME = re.compile(r"\w[\w.+-]{0,199}", re.ASCII)
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# What torch's reader raises where bytes are wrong, each of it seen with flipped ones.
+_DAMAGE = (
+    RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AssertionError, AttributeError,
+    ArithmeticError, MemoryError, pickle.PickleError, struct.error,
+)  # fmt: skip
 
 
 class PublishedWeightsError(ValueError):
@@ -47,7 +56,7 @@ def load_published(module: nn.Module, published: Mapping[str, Tensor], table: We
     """Gives the module's parameters and buffers the published values, in the module's own types and devices.
 
     `source` is what messages call the weights, such as their path. Raises PublishedWeightsError, with all that is
-    missing, unknown, named twice or of another shape, and loads nothing then.
+    missing, unknown, named twice, of another shape or not finite, and loads nothing then.
     """
     ours = module.state_dict()
     values: dict[str, Tensor] = {}
@@ -76,6 +85,11 @@ def load_published(module: nn.Module, published: Mapping[str, Tensor], table: We
             f"{source} does not fit {type(module).__name__} ({told}): nothing was loaded; check that the file, the "
             "table of names and the policy's size belong to one publication"
         )
+    if wild := [name for name, value in values.items() if not (value.is_meta or torch.isfinite(value).all())]:
+        raise PublishedWeightsError(
+            f"{source} has {len(wild)} weights with values that are not finite (NaN or infinite): {_listed(wild)}; "
+            "nothing was loaded: take the file anew, or an earlier checkpoint"
+        )
     for name in values:
         for pattern, change in table.changes:
             if re.fullmatch(pattern, name):
@@ -88,10 +102,13 @@ def read_published(path: Path) -> dict[str, Tensor]:
     """All tensors of a .safetensors, .pt, .pth or .bin file, or of a Hugging Face folder, on the CPU.
 
     A folder has an index (`model.safetensors.index.json`, `pytorch_model.bin.index.json`) or one file of weights.
-    Nothing but tensors is unpickled. Raises PublishedWeightsError, which names the path.
+    Nothing but tensors is unpickled. Raises PublishedWeightsError, which names the path, for what cannot be read and
+    for sparse or quantised (float8) tensors.
     """
-    if path.is_dir():
-        return _read_folder(path)
+    return _read_folder(path) if path.is_dir() else _plain(_read_file(path), path)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise PublishedWeightsError(f"{path} does not exist: name a file of weights or a Hugging Face folder")
     if path.suffix == ".safetensors":
@@ -106,9 +123,32 @@ def read_published(path: Path) -> dict[str, Tensor]:
     try:
         # A mapped file costs no memory until its tensors are copied; files older than torch 1.6 cannot be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        # Torch's own words advise to let the file run code.
+        found = re.search(r"Unsupported global: GLOBAL (\S{1,200})", str(error))
+        raise PublishedWeightsError(
+            f"{path} cannot be read: it is damaged or holds more than tensors{f' ({found[1]})' if found else ''}; take "
+            "it anew, or export it as a plain state dict where you trust it"
+        ) from error
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
     return _tensors(loaded, path)
+
+
+def _plain(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    if sparse := [name for name, value in weights.items() if value.layout != torch.strided]:
+        raise PublishedWeightsError(f"{path} holds sparse tensors: {_listed(sparse)}; export them dense")
+    packed = [
+        f"{name} ({str(value.dtype).removeprefix('torch.')})"
+        for name, value in weights.items()
+        if value.is_quantized or (value.is_floating_point() and value.dtype not in _FLOATS)
+    ]
+    if packed:
+        raise PublishedWeightsError(
+            f"{path} holds quantised tensors: {_listed(packed)}; take or export the weights as bfloat16, float16 or "
+            "float32"
+        )
+    return weights
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
@@ -142,8 +182,10 @@ def _indexed_files(index: Path) -> dict[str, str]:
         raise PublishedWeightsError(f"{index} has no weight_map of tensor names and files: take the index anew")
     for file in set(files.values()):
         # Names alone are compared, as the files of a Hugging Face cache are links to elsewhere.
-        if Path(file).name != file or "\\" in file or "\0" in file:
-            raise PublishedWeightsError(f"{index} names the file {file!r}: it must stand in the index's own folder")
+        if not _FILE_NAME.fullmatch(file) or (index.parent / file).is_dir():
+            raise PublishedWeightsError(
+                f"{index} names the file {file[:80]!r}: it must stand in the index's own folder, as a file"
+            )
     return files
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,11 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         pickle.dump({"weight": Harmful()}, file, protocol=2)
     torch.save({"weight": Harmful()}, tmp_path / "harmful.pt")
     for name in ("harmful.bin", "harmful.pt"):
-        with pytest.raises(PublishedWeightsError, match=f"{name} cannot be read"):
+        with pytest.raises(
+            PublishedWeightsError, match=f"{name} cannot be read: it .* holds more than tensors"
+        ) as caught:
             read_published(tmp_path / name)
+        assert "weights_only" not in str(caught.value) and "export it as a plain state dict" in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
 
@@ -140,6 +144,63 @@ def test_damaged_files_are_refused_with_their_path(tmp_path: Path, name: str) ->
     path.write_bytes(b"" if name == "empty.bin" else path.read_bytes()[:100])
     with pytest.raises(PublishedWeightsError, match=f"{name} cannot be read"):
         read_published(path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [False, True])
+def test_flipped_bytes_are_damage_and_never_another_error(tmp_path: Path, zipped: bool) -> None:
+    path, draw = tmp_path / "flipped.bin", random.Random(0)
+    torch.save(published(), path, _use_new_zipfile_serialization=zipped)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        flipped = bytearray(whole)
+        for _ in range(3):
+            flipped[draw.randrange(600)] = draw.randrange(256)
+        path.write_bytes(flipped)
+        try:
+            read_published(path)
+        except PublishedWeightsError as error:
+            assert str(error).startswith(str(path)) and "weights_only" not in str(error)
+            refused += 1
+    assert refused > 200
+
+
+def test_a_pickle_that_takes_from_an_empty_stack_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "stack.bin").write_bytes(b"\x80\x02\x85.")
+    with pytest.raises(PublishedWeightsError, match=r"stack\.bin cannot be read"):
+        read_published(tmp_path / "stack.bin")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_and_quantised_tensors_are_refused(tmp_path: Path) -> None:
+    small = torch.zeros(2, 2)
+    torch.save({"weight": small.to_sparse(), "bias": small}, tmp_path / "sparse.pt")
+    torch.save({"weight": small.to_sparse_csr()}, tmp_path / "rows.pt")
+    torch.save({"weight": small.to(torch.float8_e4m3fn)}, tmp_path / "eight.pt")
+    save_file({"weight": small.to(torch.float8_e5m2)}, tmp_path / "eight.safetensors")
+    for name, reason in (
+        ("sparse.pt", "holds sparse tensors: weight; export them dense"),
+        ("rows.pt", "holds sparse tensors: weight; export them dense"),
+        ("eight.pt", r"holds quantised tensors: weight \(float8_e4m3fn\); take or export the weights as bfloat16"),
+        ("eight.safetensors", r"holds quantised tensors: weight \(float8_e5m2\)"),
+    ):
+        with pytest.raises(PublishedWeightsError, match=f"{name} {reason}"):
+            read_published(tmp_path / name)
+
+
+@pytest.mark.parametrize("wild", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused_where_they_would_be_loaded(wild: float) -> None:
+    model = module()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = published()
+    weights["tower.0.shift"][1] = wild
+    with pytest.raises(
+        PublishedWeightsError, match=r"weights\.pth has 1 weights with values .* not finite .*: 0\.bias;"
+    ):
+        load_published(model, weights, TABLE, "weights.pth")
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    # What has no place here may be a mask.
+    load_published(model, published() | {"head.weight": torch.tensor([wild])}, TABLE, "weights.pth")
 
 
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
@@ -165,12 +226,18 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
         ('{"weight_map": {"a": 3}}', "has no weight_map"),
         ('{"weight_map": {"a": "../secret.safetensors"}}', "must stand in the index's own folder"),
         ('{"weight_map": {"a": "/secret.safetensors"}}', "must stand in the index's own folder"),
+        ('{"weight_map": {"a": ""}}', "must stand in the index's own folder, as a file"),
+        ('{"weight_map": {"a": "."}}', "must stand in the index's own folder, as a file"),
+        ('{"weight_map": {"a": ".."}}', "must stand in the index's own folder, as a file"),
+        ('{"weight_map": {"a": "loop"}}', "must stand in the index's own folder, as a file"),
+        ('{"weight_map": {"a": "' + "x" * 300 + '"}}', "must stand in the index's own folder, as a file"),
         ('{"weight_map": {"a": "absent.safetensors"}}', "absent.safetensors does not exist"),
         ('{"weight_map": {"a": "part.safetensors"}}', "part.safetensors lacks what .* says is in it: a"),
     ],
 )
 def test_a_bad_index_is_refused(tmp_path: Path, index: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "loop").symlink_to(".")
     save_file(published(), tmp_path / "secret.safetensors")
     save_file(published(), tmp_path / "folder" / "part.safetensors")
     (tmp_path / "folder" / "model.safetensors.index.json").write_text(index)
