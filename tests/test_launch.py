@@ -134,7 +134,7 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
                 "policy.connector=null 'policy.connector={kind: regions, ...}'",
             ],
         ),
-        (["policy=mu2", "policy.encoder.kind=ctvit"], ["policy.encoder.kind=ctvit has no layers", "belong to kind vit3d"]),
+        (["policy=mu2", "policy.encoder.kind=ctvit"], ["policy.encoder.kind=ctvit has no layers", "to kind vit3d"]),
         (["policy.connector.queries=3"], ["policy.connector.queries is no setting of policy=ct_gpt_pp: leave it out"]),
         ([f"{LORA}, parts: []}}"], ["learner.lora.parts: Tuple should have at least 1 item"]),
         ([f"{LORA}, parts: [connector, connector]}}"], ["learner.lora: parts ['connector', 'connector'] name a part"]),
@@ -158,6 +158,8 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
             )
         ),
         (["policy=folder", "policy.path=nowhere"], ["/nowhere is no policy: it has no policy.json"]),
+        (["policy=folder", "policy.path=.", "policy.prompt=Say."], ["takes the folder as it is: leave policy.prompt out"]),
+        (["policy=folder", "policy.path=.", "policy.size=7b"], ["takes the folder as it is: leave policy.size out"]),
         (["policy.path=."], ["policy: a policy starts from policy.path, or from"]),
         (["sampler.max_tokens=512"], ["sampler.max_tokens=512 leaves no room for a prompt"]),
         (["sampler.max_length=1024"], ["sampler.max_length=1024 is more than policy.language_model.positions=512"]),
