@@ -15,7 +15,7 @@ class TrainingSettings(Section):
     """Parts of the policy (`encoder`, `connector`, `language_model`), or what is below them, also as a pattern."""
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    lr: float = Field(gt=0, allow_inf_nan=False)
+    lr: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
@@ -35,30 +35,30 @@ class TrainingSettings(Section):
 class DpoSettings(TrainingSettings):
     round_decay: float = Field(gt=0, le=1)
     """Each round's learning rate is the last one's times this: later rounds correct, and should not swing."""
-    beta: float = Field(gt=0, allow_inf_nan=False)
+    beta: float = Field(gt=0)
 
 
 class LearnerSettings(Section):
     ranks: int = Field(ge=1)
-    cpus: float = Field(ge=0, allow_inf_nan=False)
-    gpus: float = Field(ge=0, allow_inf_nan=False)
+    cpus: float = Field(ge=0)
+    gpus: float = Field(ge=0)
     threads: int = Field(ge=1)
     zero_stage: Literal[0, 1, 2, 3]
     dtype: Literal["float32", "bfloat16"]
     micro_batch: int = Field(ge=1)
     """Cases (for DPO: pairs) of one forward pass on one rank."""
     lora: LoraSettings | None
-    weight_decay: float = Field(ge=0, allow_inf_nan=False)
-    max_grad_norm: float = Field(gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
     pretrain: TrainingSettings | None
     """A training before the fine-tuning, of the connector alone in the papers; adapters come after it."""
     sft: TrainingSettings
     dpo: DpoSettings
-    max_logprob_gap: float = Field(gt=0, allow_inf_nan=False)
+    max_logprob_gap: float = Field(gt=0)
     """The round fails where sampler and learner differ by more on average."""
     gap_candidates: int = Field(ge=1)
     """Candidates of a round on which the two are compared."""
-    timeout_s: float = Field(gt=0, allow_inf_nan=False)
+    timeout_s: float = Field(gt=0)
     """Longest wait for one stage of a rank."""
 
     @model_validator(mode="after")

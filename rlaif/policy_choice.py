@@ -14,7 +14,7 @@ class EncoderTraining(Section):
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    lr: float = Field(gt=0, allow_inf_nan=False)
+    lr: float = Field(gt=0)
 
 
 class PretrainedModel(Section):
@@ -36,6 +36,20 @@ class PublishedWeights(Section):
     """Whose names the file has (`rlaif.models.published`)."""
     published: str | None = None
     """Where the publication is to be had."""
+
+
+# What a policy folder says itself.
+_PARTS = (
+    "recipe",
+    "encoder",
+    "encoder_weights",
+    "encoder_training",
+    "connector",
+    "connector_weights",
+    "language_model_weights",
+    "template",
+    "prompt",
+)
 
 
 class PolicyChoice(Section):
@@ -67,6 +81,10 @@ class PolicyChoice(Section):
                 "a policy starts from policy.path, or from policy.pretrained and policy.language_model; "
                 "policy=folder needs policy.path=FOLDER"
             )
+        given = [name for name in _PARTS if getattr(self, name) is not None]
+        if self.path is not None and (given or self.size != "folder"):
+            told = ", ".join(f"policy.{name}" for name in given or ["size"])
+            raise ValueError(f"policy.path takes the folder as it is: leave {told} out, or change its policy.json")
         return self
 
     @model_validator(mode="after")

@@ -158,7 +158,7 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
             )
         ),
         (["policy=folder", "policy.path=nowhere"], ["/nowhere is no policy: it has no policy.json"]),
-        (["policy=folder", "policy.path=.", "policy.prompt=Say."], ["takes the folder as it is: leave policy.prompt out"]),
+        (["policy=folder", "policy.path=.", "policy.prompt=Say."], ["takes the folder as it is", "policy.prompt out"]),
         (["policy=folder", "policy.path=.", "policy.size=7b"], ["takes the folder as it is: leave policy.size out"]),
         (["policy.path=."], ["policy: a policy starts from policy.path, or from"]),
         (["sampler.max_tokens=512"], ["sampler.max_tokens=512 leaves no room for a prompt"]),

@@ -11,7 +11,7 @@ from rlaif.models.encoders.settings import Count, EncoderSettings, Size
 class ConnectorPart(BaseModel):
     """A part of a connector's settings: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class MlpSettings(ConnectorPart):
