@@ -68,7 +68,7 @@ def test_loss_and_every_gradient_equal_trls(tmp_path: Path) -> None:
     prompts = [policy.prompt(prompt) for prompt, _, _ in ROWS]
     chosen = [policy.answer(text) for _, text, _ in ROWS]
     rejected = [policy.answer(text) for _, _, text in ROWS]
-    assert [row["prompt_ids"] for row in trainer.train_dataset] == prompts
+    assert [tuple(row["prompt_ids"]) for row in trainer.train_dataset] == [one.ids for one in prompts]
     assert [row["chosen_ids"] for row in trainer.train_dataset] == chosen
     assert [row["rejected_ids"] for row in trainer.train_dataset] == rejected
 

@@ -21,8 +21,8 @@ def test_loss_and_gradient_equal_transformers_on_the_same_labels() -> None:
 
     theirs = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        labels = torch.tensor([[-100] * len(prompt) + answer])
-        theirs.append(policy.language_model(input_ids=torch.tensor([prompt + answer]), labels=labels).loss)
+        labels = torch.tensor([[-100] * len(prompt.ids) + answer])
+        theirs.append(policy.language_model(input_ids=torch.tensor([[*prompt.ids, *answer]]), labels=labels).loss)
     torch.stack(theirs).mean().backward()
     expected = {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}
     policy.zero_grad()
