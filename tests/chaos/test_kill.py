@@ -204,8 +204,9 @@ MOMENTS = (
     ("cache", "phantom/*/*", 1.5),
     ("cache", "start/.rlaif-*", 3.0),
     ("cache", "base/.rlaif-*", 3.0),
-    ("run", "round-000/candidates/segment-*", 0.5),
-    ("run", "round-000/judgements/segment-*", 0.5),
+    # Segments become one table at the end of a stage, sooner than a busy machine may look at them.
+    ("run", "round-000/candidates/*.parquet", 0.5),
+    ("run", "round-000/judgements/*.parquet", 0.5),
     ("run", "round-000/.rlaif-*checkpoint", 2.0),
     ("run", "heldout/round-000", 0.2),
 )
