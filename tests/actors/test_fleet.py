@@ -124,7 +124,7 @@ def test_a_round_without_pairs_keeps_its_policy_and_wrong_weights_fail_it(
 
 
 def test_a_round_in_which_no_prompt_fits_says_what_to_change(fleet: Fleet, small: Any, tmp_path: Path) -> None:
-    config = small.config("sampler.max_length=50")
+    config = small.config("sampler.max_length=62")
     sampler = fleet.samplers(small.first, 0)[0]
     before = ray.get(sampler.__ray_call__.remote(lambda actor: actor.settings), timeout=60)
     ray.get(sampler.__ray_call__.remote(lambda actor: setattr(actor, "settings", config.sampler)), timeout=60)
