@@ -17,7 +17,7 @@ from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings
 from rlaif.section import Section
 from rlaif.storage import is_remote
-from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.recipes import check_recipe
 
 
 class ConfigurationError(ValueError):
@@ -87,8 +87,8 @@ class RecipeChoice(Section):
 
     @model_validator(mode="after")
     def _exists(self) -> "RecipeChoice":
-        if self.name is not None and self.name not in RECIPES:
-            raise ValueError(f"there is no recipe {self.name!r}; there are {', '.join(RECIPES)}")
+        if self.name is not None:
+            check_recipe(self.name)
         return self
 
 

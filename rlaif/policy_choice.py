@@ -6,7 +6,7 @@ from rlaif.models.connectors.settings import ConnectorSettings
 from rlaif.models.encoders.settings import EncoderSettings
 from rlaif.models.settings import LanguageModelSettings, PolicySettings, TableName
 from rlaif.section import Section
-from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.recipes import check_recipe
 
 
 class EncoderTraining(Section):
@@ -89,13 +89,8 @@ class PolicyChoice(Section):
 
     @model_validator(mode="after")
     def _recipe_fits(self) -> "PolicyChoice":
-        if self.recipe is not None and self.recipe not in RECIPES:
-            raise ValueError(f"there is no recipe {self.recipe!r}; there are {', '.join(RECIPES)}")
-        if self.recipe is not None and self.encoder is not None and self.encoder.volume != RECIPES[self.recipe].size:
-            raise ValueError(
-                f"encoder.volume {self.encoder.volume} is not what the recipe {self.recipe} gives, "
-                f"{RECIPES[self.recipe].size}: change one of the two"
-            )
+        if self.recipe is not None:
+            check_recipe(self.recipe, None if self.encoder is None else self.encoder.volume)
         if self.path is None:
             self.settings()
         return self

@@ -12,7 +12,7 @@ from rlaif.models.policy import CONNECTOR_FILE, ENCODER_FILE, LANGUAGE_MODEL, Po
 from rlaif.models.prompt import PromptWriter
 from rlaif.models.settings import PolicyError
 from rlaif.reports.prompts import sample_prompt
-from rlaif.volumes.recipes import RECIPES
+from rlaif.volumes.recipes import check_recipe
 
 _LISTED = 4
 Shapes = Mapping[str, list[int]]
@@ -29,13 +29,10 @@ def check_folder(folder: Path, policy: Policy, *, max_length: int, max_tokens: i
             f"{folder}: lower it"
         )
     if settings.recipe is not None and settings.encoder is not None:
-        if settings.recipe not in RECIPES:
-            raise PolicyError(f"{folder}: there is no recipe {settings.recipe!r}; there are {', '.join(RECIPES)}")
-        if settings.encoder.volume != RECIPES[settings.recipe].size:
-            raise PolicyError(
-                f"{folder}: encoder.volume {settings.encoder.volume} is not what the recipe {settings.recipe} gives, "
-                f"{RECIPES[settings.recipe].size}: change one of the two"
-            )
+        try:
+            check_recipe(settings.recipe, settings.encoder.volume)
+        except ValueError as error:
+            raise PolicyError(f"{folder}: {error}") from error
     for part, name in ((policy.encoder, ENCODER_FILE), (policy.connector, CONNECTOR_FILE)):
         if part is not None:
             _compare(folder / name, _shapes(folder / name), part, set())

@@ -181,3 +181,13 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+
+
+def check_recipe(name: str, volume: tuple[int, int, int] | None = None) -> None:
+    """Raises ValueError where there is no recipe of a name, or its output has not the size of an encoder's volume."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    if volume is not None and volume != RECIPES[name].size:
+        raise ValueError(
+            f"encoder.volume {volume} is not what the recipe {name} gives, {RECIPES[name].size}: change one of the two"
+        )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rlaif.models.encoders.pooling import pooled
 from rlaif.models.encoders.settings import CTViTSettings
 
 
@@ -169,11 +170,7 @@ class CTViT(nn.Module):
         self.codebook = Codebook(settings.codebook, settings.hidden) if settings.codebook else None
 
     def forward(self, volume: Tensor) -> Tensor:
-        if tuple(volume.shape[1:]) != (1, *self.settings.volume):
-            raise ValueError(
-                f"the encoder takes volumes [batch, 1, {', '.join(map(str, self.settings.volume))}], got "
-                f"{list(volume.shape)}: use the recipe that the policy names"
-            )
+        self.settings.check_shape(volume.shape)
         depth, height, width = self.settings.grid
         pd, ph, pw = self.settings.patch
         patches = volume.view(-1, depth, pd, height, ph, width, pw).permute(0, 1, 3, 5, 2, 4, 6)
@@ -188,7 +185,4 @@ class CTViT(nn.Module):
         x = self.slice_norm(x)
         if self.codebook is not None:
             x = self.codebook(x)
-        # torch's average pooling knows no bfloat16 on a CPU.
-        pool = self.settings.pool
-        cells = x.reshape(-1, depth // pool, pool, height // pool, pool, width // pool, pool, x.shape[-1])
-        return cells.mean(dim=(2, 4, 6)).flatten(1, 3)
+        return pooled(x.flatten(1, 3), self.settings.grid, self.settings.pool)

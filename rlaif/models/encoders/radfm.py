@@ -29,11 +29,7 @@ class RadFMViT(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         settings = self.settings
-        if tuple(volume.shape[1:]) != (1, *settings.volume):
-            raise ValueError(
-                f"the encoder takes volumes [batch, 1, {', '.join(map(str, settings.volume))}], got "
-                f"{list(volume.shape)}: use the recipe that the policy names"
-            )
+        settings.check_shape(volume.shape)
         x = self.patch_embedding(volume.expand(-1, CHANNELS, -1, -1, -1)) + self.positions(settings.grid)
         for block in self.blocks:
             x = block(x)

@@ -4,6 +4,7 @@ Every encoder takes a recipe's output `[studies, 1, depth, height, width]` and g
 `[studies, tokens, hidden]`; all sizes here are depth, height, width, whatever order a publication writes them in.
 """
 
+from collections.abc import Sequence
 from math import prod
 from typing import Annotated, Literal
 
@@ -48,6 +49,14 @@ class VisionSettings(BaseModel):
     def patches(self) -> int:
         """Patches of one study, all frames together, before the pooling."""
         return self.frames * prod(self.grid)
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raises ValueError where volumes of a shape are not what the encoder takes."""
+        if tuple(shape[1:]) != (1, *self.volume):
+            raise ValueError(
+                f"the encoder takes volumes [batch, 1, {', '.join(map(str, self.volume))}], got {list(shape)}: use the "
+                "recipe that the policy names"
+            )
 
     @property
     def grid(self) -> Size:

@@ -57,11 +57,7 @@ class ViT3D(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         settings = self.settings
-        if tuple(volume.shape[1:]) != (1, *settings.volume):
-            raise ValueError(
-                f"the encoder takes volumes [batch, 1, {', '.join(map(str, settings.volume))}], got "
-                f"{list(volume.shape)}: use the recipe that the policy names"
-            )
+        settings.check_shape(volume.shape)
         # One frame of all studies at a time: the activations of eight would take eight times the memory.
         frames = volume[:, 0].unflatten(1, (settings.frames, -1)).unbind(1)
         return torch.cat([self._encode(frame) for frame in frames], dim=1)
