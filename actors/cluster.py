@@ -23,9 +23,19 @@ def joined(config: Config, *, ingest_alone: bool = False) -> Iterator[None]:
     Raises ConfigurationError where the cluster does not answer, or where the roles (`ingest_alone`: readers and
     encoders) need more than it has.
     """
+    with cluster_at(config.cluster.address):
+        (check_ingest_fits if ingest_alone else check_fits)(config, ray.cluster_resources())
+        yield
+
+
+@contextmanager
+def cluster_at(setting: str) -> Iterator[None]:
+    """Within this context the process is part of the cluster that `cluster.address` stands for; a head that it had to
+    start ends with it. Raises ConfigurationError where the cluster does not answer.
+    """
     os.environ |= QUIET
     options: dict[str, Any] = {"runtime_env": {"env_vars": QUIET}, "logging_level": logging.WARNING}
-    address = head_address(config.cluster.address)
+    address = head_address(setting)
     folder = None
     if address == "local":
         guard_own_token()
@@ -37,7 +47,6 @@ def joined(config: Config, *, ingest_alone: bool = False) -> Iterator[None]:
         }
     try:
         ray.init(address=address, **options)
-        (check_ingest_fits if ingest_alone else check_fits)(config, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
