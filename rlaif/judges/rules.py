@@ -2,7 +2,9 @@
 
 Score = matched / (matched + significant errors), as in GREEN (Ostmeier et al. 2024, equation 1),
 on findings extracted by rules instead of by a language model. Only present findings count, so that
-a report cannot raise its score by listing what is absent.
+a report cannot raise its score by listing what is absent. What the reference only thinks possible may
+be stated, hedged or left out: none of it is a significant error. A hedge excuses no finding that the
+reference lacks.
 """
 
 from collections.abc import Iterable
@@ -13,7 +15,7 @@ from rlaif.judges.verdict import Verdict
 from rlaif.reports.extraction import extract, mentions_comparison
 from rlaif.reports.findings import Finding
 
-VERSION = "rules-1"
+VERSION = "rules-2"
 SCALE = (0.0, 1.0)
 SIGNIFICANT = (
     "false_finding",
@@ -38,40 +40,60 @@ _ZONES = {
     "lower zone": {"lower"},
     "base": {"lower"},
 }
+# Findings of one name that are compared with each other; no report has more, garbage may.
+_MOST_COMPARED = 100
+# Which way a finding goes since the earlier examination; one that has resolved is not present.
+_DIRECTION = {"new": "up", "increased": "up", "decreased": "down", "unchanged": "same", "resolved": "down"}
 # Two lobes by name conflict even where their zones overlap.
 _LOBES = frozenset({"upper lobe", "middle lobe", "lower lobe"})
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How a candidate's finding stands to one of the reference: error class or None, and the lesser differences."""
+    """How a candidate's finding stands to one of the reference: error class or None, and the lesser differences.
+
+    The error is "possible" where the finding differs from one that the reference only thinks possible.
+    """
 
     error: str | None
     notes: tuple[str, ...]
 
     @property
     def cost(self) -> tuple[int, int]:
-        return ({None: 0, "wrong_severity": 1, "wrong_location": 2}[self.error], len(self.notes))
+        costs = {None: 0, "wrong_severity": 1, "false_comparison": 1, "wrong_location": 2}
+        return costs[self.error], len(self.notes)
 
 
 def describe(finding: Finding) -> str:
-    """A finding in words: "12 mm lung nodule, right upper lobe"."""
+    """A finding in words: "possible 12 mm lung nodule, right upper lobe"."""
+    certainty = "possible" if finding.certainty == "possible" else None
     size = f"{finding.size_mm:g} mm" if finding.size_mm is not None else None
     place = " ".join(part for part in (finding.side, finding.location) if part)
-    text = " ".join(part for part in (finding.severity, size, finding.name) if part)
+    text = " ".join(part for part in (certainty, finding.severity, size, finding.name) if part)
     return f"{text}, {place}" if place else text
 
 
+def _said(finding: Finding) -> tuple[object, ...]:
+    """What a mention says of its finding beyond the name; None where it says nothing."""
+    definite = True if finding.certainty == "definite" else None
+    return (finding.side, finding.location, finding.size_mm, finding.severity, finding.change, definite)
+
+
 def distinct(findings: Iterable[Finding]) -> list[Finding]:
-    """The present findings, each once: repetitions, and mentions that a fuller one contains, fall away."""
+    """The present findings, each once: repetitions, and mentions that a fuller one contains, fall away.
+
+    A possible finding falls away where the report elsewhere states the same for certain.
+    """
     unique = list(dict.fromkeys(replace(finding, sentence="") for finding in findings if finding.present))
+    if len(unique) == 1:
+        return unique
     contained = set()
     for finding in unique:
-        values = (finding.side, finding.location, finding.size_mm, finding.severity)
-        known = [(value, None) if value is not None else (None,) for value in values]
+        said = _said(finding)
+        known = [(value, None) if value is not None else (None,) for value in said]
         shorter = {(finding.name, *masked) for masked in product(*known)}
-        contained |= shorter - {(finding.name, *values)}
-    return [f for f in unique if (f.name, f.side, f.location, f.size_mm, f.severity) not in contained]
+        contained |= shorter - {(finding.name, *said)}
+    return [finding for finding in unique if (finding.name, *_said(finding)) not in contained]
 
 
 def _places_conflict(reference: str | None, candidate: str | None) -> bool:
@@ -93,6 +115,10 @@ def _compare(reference: Finding, candidate: Finding) -> _Comparison:
         return _Comparison("wrong_location", ())
     if _places_conflict(reference.location, candidate.location):
         return _Comparison("wrong_location", ())
+    if reference.change and candidate.change and _DIRECTION[reference.change] != _DIRECTION[candidate.change]:
+        return _Comparison("false_comparison", ())
+    if reference.certainty != candidate.certainty:
+        notes.append(f"{candidate.certainty} instead of {reference.certainty}")
     if (reference.side is None) != (candidate.side is None):
         notes.append("side given in one report only")
     if reference.severity and candidate.severity:
@@ -110,17 +136,33 @@ def _compare(reference: Finding, candidate: Finding) -> _Comparison:
     return _Comparison(None, tuple(notes))
 
 
+def _by_name(findings: list[Finding]) -> dict[str, list[int]]:
+    """The indices of the findings of each name, as many as are compared."""
+    indices: dict[str, list[int]] = {}
+    for index, finding in enumerate(findings):
+        of_name = indices.setdefault(finding.name, [])
+        if len(of_name) < _MOST_COMPARED:
+            of_name.append(index)
+    return indices
+
+
 def _pair_up(
     reference: list[Finding], candidate: list[Finding]
 ) -> tuple[list[tuple[Finding, Finding, _Comparison]], list[Finding], list[Finding]]:
     """Pair findings of the same name one to one, the best agreement first; also what is left on either side."""
+    ours_by_name, theirs_by_name = _by_name(reference), _by_name(candidate)
     possible = [
-        (_compare(ours, theirs), i, j)
-        for i, ours in enumerate(reference)
-        for j, theirs in enumerate(candidate)
-        if ours.name == theirs.name
+        (_compare(reference[i], candidate[j]), i, j)
+        for name, indices in ours_by_name.items()
+        for i in indices
+        for j in theirs_by_name.get(name, ())
     ]
-    possible.sort(key=lambda entry: (entry[0].cost, entry[1], entry[2]))
+    # What the reference is sure of comes first, so that a possible finding takes nothing from it.
+    possible.sort(
+        key=lambda entry: (
+            entry[0].cost[0], reference[entry[1]].certainty == "possible", entry[0].cost[1], entry[1], entry[2]
+        )
+    )  # fmt: skip
     used_reference: set[int] = set()
     used_candidate: set[int] = set()
     pairs = []
@@ -134,11 +176,23 @@ def _pair_up(
     return pairs, missing, false
 
 
+def _pardoned(ours: Finding, theirs: Finding, comparison: _Comparison) -> _Comparison:
+    """The comparison, its error only a note where the reference is not sure of the finding at all."""
+    if comparison.error is None or ours.certainty == "definite":
+        return comparison
+    differs = comparison.error.replace("_", " ").removeprefix("wrong ").removeprefix("false ")
+    return _Comparison("possible", (f"another {differs}: {describe(theirs)}",))
+
+
 def _explain_pair(ours: Finding, theirs: Finding, comparison: _Comparison) -> str:
     if comparison.error == "wrong_location":
         return f"Wrong location: {describe(theirs)} (reference: {describe(ours)})."
+    if comparison.error == "false_comparison":
+        return f"Wrong comparison: {describe(theirs)}, {theirs.change} (reference: {describe(ours)}, {ours.change})."
     if comparison.error == "wrong_severity":
         return f"Wrong severity or size: {describe(theirs)} (reference: {describe(ours)})."
+    if comparison.error == "possible":
+        return f"Differs from a possible finding: {describe(ours)} ({'; '.join(comparison.notes)}; not significant)."
     noted = f" ({'; '.join(comparison.notes)}; not significant)" if comparison.notes else ""
     return f"Matched: {describe(ours)}{noted}."
 
@@ -147,36 +201,50 @@ def judge(reference: str | None, candidate: str | None) -> Verdict:
     """Score a candidate report against the reference report, 0 to 1, with counts and an explanation.
 
     An empty reference or candidate gives the failure `no_reference` or `invalid_candidate`. Where
-    neither report names an abnormality the candidate agrees (1.0).
+    neither report names an abnormality for certain the candidate agrees (1.0).
     """
     if reference is None or not reference.strip():
         return Verdict(None, "no_reference", explanation="The case has no reference report to compare with.")
     if candidate is None or not candidate.strip():
         return Verdict(None, "invalid_candidate", explanation="The candidate report is empty.")
-    candidate_findings = extract(candidate)
-    pairs, missing, false = _pair_up(distinct(extract(reference)), distinct(candidate_findings))
     counts = dict.fromkeys((*SIGNIFICANT, "insignificant", "matched"), 0)
-    lines: list[str] = []
-    for ours, theirs, comparison in pairs:
-        counts[comparison.error or "matched"] += 1
-        counts["insignificant"] += len(comparison.notes)
-        lines.append(_explain_pair(ours, theirs, comparison))
-    negated = {finding.name for finding in candidate_findings if not finding.present}
-    counts["missing_finding"] += len(missing)
-    lines += [f"Missing: {describe(f)}{' (the candidate denies it)' if f.name in negated else ''}." for f in missing]
-    counts["false_finding"] += len(false)
-    lines += [f"Not in the reference: {describe(f)}." for f in false]
-    if not (pairs or missing or false):
+    lines = _count_findings(counts, extract(reference), extract(candidate))
+    if not any(counts[name] for name in (*SIGNIFICANT, "matched")):
         counts["matched"] = 1
-        lines.append("Matched: no abnormality in either report.")
+        lines.append("Matched: no certain abnormality in either report.")
     compares = mentions_comparison(reference), mentions_comparison(candidate)
     if compares == (False, True):
-        counts["false_comparison"] = 1
+        counts["false_comparison"] += 1
         lines.append("Compares with an earlier examination; the reference does not.")
     elif compares == (True, False):
-        counts["omitted_comparison"] = 1
+        counts["omitted_comparison"] += 1
         lines.append("Leaves out the reference's comparison with an earlier examination.")
     # Matches first, then errors, as a reader expects them.
     lines.sort(key=lambda line: not line.startswith("Matched"))
     errors = sum(counts[name] for name in SIGNIFICANT)
     return Verdict(counts["matched"] / (counts["matched"] + errors), counts=counts, explanation="\n".join(lines))
+
+
+def _count_findings(
+    counts: dict[str, int], reference: tuple[Finding, ...], candidate: tuple[Finding, ...]
+) -> list[str]:
+    """Add the findings that match, differ, are missing or false to the counts; the explanation's lines."""
+    pairs, missing, false = _pair_up(distinct(reference), distinct(candidate))
+    lines: list[str] = []
+    for ours, theirs, found in pairs:
+        comparison = _pardoned(ours, theirs, found)
+        if comparison.error != "possible":
+            counts[comparison.error or "matched"] += 1
+        counts["insignificant"] += len(comparison.notes)
+        lines.append(_explain_pair(ours, theirs, comparison))
+    negated = {finding.name for finding in candidate if not finding.present}
+    for finding in missing:
+        denied = " (the candidate denies it)" if finding.name in negated else ""
+        if finding.certainty == "possible":
+            counts["insignificant"] += 1
+            lines.append(f"Left out: {describe(finding)}{denied} (not significant).")
+        else:
+            counts["missing_finding"] += 1
+            lines.append(f"Missing: {describe(finding)}{denied}.")
+    counts["false_finding"] += len(false)
+    return lines + [f"Not in the reference: {describe(finding)}." for finding in false]

@@ -6,12 +6,29 @@ from rlaif.reports.heads import Head
 from rlaif.reports.phrases import Mention
 
 _ATTRIBUTE_KINDS = frozenset(
-    {"place", "size", "severity", "vessel", "cavity_adjective", "cavity_noun", "elsewhere", "enlarged", "pathological"}
+    {
+        "place",
+        "size",
+        "severity",
+        "vessel",
+        "cavity_adjective",
+        "cavity_noun",
+        "elsewhere",
+        "enlarged",
+        "pathological",
+        "change",
+    }
 )
-_COORDINATION = frozenset({"and", "or", "nor", ",", "/", "&", "pleural", "pericardial"})
+_COORDINATION = frozenset({"and", "or", "nor", ",", "/", "&", "pleural", "pericardial", "versus", "vs"})
 _VERBS = frozenset({"is", "are", "was", "were", "measure", "normal", "unremarkable"})
 _LEADING_WORDS = 24
-_PARTED_BY_AND = frozenset({"size", "severity", "elsewhere", "enlarged"})
+_WORDS_TO_CALCIFIED = 6
+_PARTED_BY_AND = frozenset({"size", "severity", "elsewhere", "enlarged", "change"})
+# Between an attribute and the finding after it, these say that it belongs to the one before.
+_PARTING = frozenset({
+    "in", "of", "the", "lung", "lobe", "may", "might", "could", "represent", "representing", "reflect", "reflecting",
+    "suggest", "suggesting", "likely", "probably", "possibly", "for", "versus", "vs",
+})  # fmt: skip
 _PREPOSITIONS = frozenset({"in", "on", "at", "within", "throughout", "involving"})
 
 
@@ -53,7 +70,7 @@ def _owner(
     if separator is not None:
         return before if parted else after
     gap = words[attribute.end : after.start]
-    return after if len(gap) <= 2 and not {"in", "of", "the", "lung", "lobe"} & set(gap) else before
+    return after if len(gap) <= 2 and _PARTING.isdisjoint(gap) else before
 
 
 def _leads(words: list[str], attribute: Mention, head: Head, separator: Mention | None) -> bool:
@@ -65,6 +82,9 @@ def _leads(words: list[str], attribute: Mention, head: Head, separator: Mention 
     between = words[attribute.end : min(head.start, attribute.end + _LEADING_WORDS)]
     if head.start - attribute.end > _LEADING_WORDS:
         return False
+    if attribute.kind == "vessel" and words[head.start] == "calcified" and len(between) <= _WORDS_TO_CALCIFIED:
+        # "The aorta is tortuous and calcified."
+        return True
     if attribute.kind in _PARTED_BY_AND and separator is not None and separator.value != ",":
         return False
     statement = takewhile(lambda word: word not in _COORDINATION, between)

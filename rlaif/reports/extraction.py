@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rlaif.reports.attributes import assign_attributes
-from rlaif.reports.findings import Finding
+from rlaif.reports.certainty import set_certainty
+from rlaif.reports.findings import Change, Finding
 from rlaif.reports.heads import Head, heads_of
+from rlaif.reports.hedges import CHANGES
+from rlaif.reports.language import is_english
+from rlaif.reports.modifiers import RESOLVED_PHRASES
 from rlaif.reports.phrases import Mention, mentions_of, sentences_of, words_of
 from rlaif.reports.reading import findings_of, location_of, side_of
 
@@ -45,9 +49,12 @@ def extract(text: str) -> tuple[Finding, ...]:
     """The findings that a report names, present and negated, in the order of the text.
 
     Attributes belong to the nearest finding within their clause. A following sentence such as
-    "It measures 12 mm" completes the finding before it.
+    "It measures 12 mm" completes the finding before it. A text in another language has no findings: its
+    negations would be missed where its nouns are the same.
     """
     findings: list[Finding] = []
+    if not is_english(text):
+        return ()
     for sentence in sentences_of(text):
         known = len(findings)
         named = False
@@ -74,6 +81,7 @@ def _read(sentence: str, words: list[str], mentions: list[Mention]) -> Iterator[
             continue
         heads = heads_of(words, clause)
         if heads:
+            set_certainty(words, clause, heads)
             assign_attributes(words, clause, heads)
         for head in heads:
             for found in findings_of(head, sentence):
@@ -111,6 +119,7 @@ def _completed(finding: Finding, more: Finding) -> Finding:
         location=finding.location or more.location,
         size_mm=finding.size_mm or more.size_mm,
         severity=finding.severity or more.severity,
+        change=finding.change or more.change,
     )
 
 
@@ -121,11 +130,19 @@ def _speaks_of_last(words: list[str]) -> bool:
 
 
 def _complete_last(findings: list[Finding], mentions: list[Mention]) -> None:
-    """Add the size and place of a sentence without a finding of its own to the last finding."""
+    """Add the size, place and change of a sentence without a finding of its own to the last finding."""
     last = findings[-1]
+    if any(m.kind == "negated_before" and m.value in RESOLVED_PHRASES for m in mentions):
+        findings[-1] = replace(last, present=False, certainty="definite", change="resolved")
+        return
+    change: Change | None = next(
+        (c for c in CHANGES if any(m.kind == "change" and m.value == c for m in mentions)), None
+    )
     places = [mention for mention in mentions if mention.kind == "place"]
     sizes = [mention.value for mention in mentions if isinstance(mention.value, float)]
-    more = replace(last, side=side_of(places), location=location_of(places), size_mm=max(sizes, default=None))
+    more = replace(
+        last, side=side_of(places), location=location_of(places), size_mm=max(sizes, default=None), change=change
+    )
     if last.present and _compatible(last, more):
         findings[-1] = _completed(last, more)
 

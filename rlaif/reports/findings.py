@@ -5,6 +5,8 @@ from typing import Literal
 
 Side = Literal["left", "right", "bilateral"]
 Severity = Literal["mild", "moderate", "severe"]
+Certainty = Literal["definite", "possible"]
+Change = Literal["new", "increased", "decreased", "unchanged", "resolved"]
 
 # The 18 abnormality labels of CT-RATE, spelled as the columns of its label table, in its order.
 CT_RATE_LABELS = (
@@ -34,7 +36,9 @@ class Finding:
     """One finding that a report names, as present or as negated.
 
     `name` is a label in lower case ("pleural effusion"); `location` a lobe or region in lower case
-    ("upper lobe", "mediastinum"); `size_mm` the largest diameter in millimetres.
+    ("upper lobe", "mediastinum"); `size_mm` the largest diameter in millimetres; `certainty` says whether
+    the report hedges it ("possible", "may represent", "versus"); `change` how it stands to an earlier
+    examination, where the report says so (a resolved finding is not present).
     """
 
     name: str
@@ -44,6 +48,8 @@ class Finding:
     size_mm: float | None = None
     severity: Severity | None = None
     sentence: str = ""
+    certainty: Certainty = "definite"
+    change: Change | None = None
 
     @property
     def label(self) -> str:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from rlaif.reports.modifiers import SEVERITY_PHRASES
+from rlaif.reports.modifiers import DENIALS, RESOLVED_PHRASES, SEVERITY_PHRASES
 from rlaif.reports.phrases import Mention
 
-_HEAD_KINDS = frozenset({"finding", "negated_finding", "effusion", "calcification", "atherosclerosis", "lymph_node"})
+_HEAD_KINDS = frozenset(
+    {"finding", "suggested_finding", "negated_finding", "effusion", "calcification", "atherosclerosis", "lymph_node"}
+)
 # Words that join two names of one thing.
 _APPOSITION = frozenset({"of", "type", "like", "a"})
 # Words that may stand between "heart" and "enlarged" without parting them.
@@ -26,6 +28,7 @@ class Head:
     start: int
     end: int
     present: bool = True
+    possible: bool = False
     attributes: list[Mention] = field(default_factory=list)
 
     @property
@@ -68,7 +71,10 @@ def _reaches(words: list[str], heart: Mention, quality: Mention) -> bool:
 def heads_of(words: list[str], mentions: list[Mention]) -> list[Head]:
     """The findings a clause names, in their order, with `present` set from the clause's negations."""
     named = (mention for mention in mentions if mention.kind in _HEAD_KINDS)
-    heads = [Head(m.kind, str(m.value), m.start, m.end, m.kind != "negated_finding") for m in named]
+    heads = [
+        Head(m.kind, str(m.value), m.start, m.end, m.kind != "negated_finding", m.kind == "suggested_finding")
+        for m in named
+    ]
     heads += _heart_heads(words, mentions)
     heads.sort(key=lambda head: head.start)
     _set_polarity(words, mentions, heads)
@@ -101,10 +107,16 @@ def _set_polarity(words: list[str], mentions: list[Mention], heads: list[Head]) 
     for mention in mentions:
         head = by_start.get(mention.start)
         if mention.kind == "negation":
+            # "Not without effusion", "no resolution of the effusion": two denials say that it is there.
+            doubled = negation is not None and negation.end == mention.start and mention.value in DENIALS
+            negation, named_since_negation, after_predicate = None if doubled else mention, False, False
+        elif mention.kind == "negated_before" and not pending and mention.value in RESOLVED_PHRASES:
             negation, named_since_negation, after_predicate = mention, False, False
         elif mention.kind == "negated_before":
-            for before in _listed(words, pending, mention):
+            for before in listed(words, pending, mention):
                 before.present = False
+                if mention.value in RESOLVED_PHRASES:
+                    before.attributes.append(Mention("change", "resolved", mention.start, mention.end))
             pending, negation, after_predicate = [], None, False
         elif mention.kind == "affirmation":
             # In "no visible nodule or mass" the word stands before what it says, and ends nothing.
@@ -115,12 +127,14 @@ def _set_polarity(words: list[str], mentions: list[Mention], heads: list[Head]) 
         elif mention.kind == "separator":
             if after_predicate and mention.value not in ("or", "nor"):
                 negation, pending, after_predicate = None, [], False
-            elif _starts_statement(words, mention):
+            elif starts_statement(words, mention):
                 negation = None
         elif mention.kind == "heart" and previous is not None and previous.kind == "separator" and named_since_negation:
             negation = None
         if head is not None:
             head.present = head.present and negation is None
+            if negation is not None and negation.value in RESOLVED_PHRASES:
+                head.attributes.append(Mention("change", "resolved", negation.start, negation.end))
             named_since_negation = True
             pending.append(head)
         elif negation and mention.kind in ("enlarged", "pathological") and pending and pending[-1].kind == "lymph_node":
@@ -129,15 +143,19 @@ def _set_polarity(words: list[str], mentions: list[Mention], heads: list[Head]) 
         previous = mention
 
 
-def _starts_statement(words: list[str], separator: Mention) -> bool:
+def starts_statement(words: list[str], separator: Mention) -> bool:
+    """Whether a separator ends the reach of what was denied or hedged before it."""
     if separator.value in ("or", "nor"):
         return False
     follows = words[separator.end] if separator.end < len(words) else ""
     return separator.value == "with" or follows in ("a", "an", "the") or follows[:1].isdigit()
 
 
-def _listed(words: list[str], pending: list[Head], negation: Mention) -> list[Head]:
-    """The heads that a trailing "is not seen" denies: all of a list, but not an earlier statement of the sentence."""
+def listed(words: list[str], pending: list[Head], negation: Mention) -> list[Head]:
+    """The heads that a trailing "is not seen" or "is possible" speaks of.
+
+    All of a list, but not an earlier statement of the sentence.
+    """
     for index in range(len(pending) - 1, 0, -1):
         earlier, later = pending[index - 1], pending[index]
         between = words[earlier.end : later.start]

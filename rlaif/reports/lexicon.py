@@ -23,7 +23,14 @@ WITHOUT_PLACE = frozenset(
     }
 )
 # Words such as "nodule" or "mass" mean the lung unless the clause says another organ.
-LUNG_UNLESS_ELSEWHERE = frozenset({"lung nodule", "lung opacity"})
+LUNG_UNLESS_ELSEWHERE = frozenset({"lung nodule", "lung opacity", "pulmonary edema"})
+# One word for two findings.
+COMBINED = {"hydropneumothorax": ("pneumothorax", "pleural effusion")}
+# "Increased effusion" compares with an earlier one; "increased opacity" says how dense it is.
+GROWING = frozenset({
+    "pleural effusion", "pericardial effusion", "pneumothorax", "atelectasis", "consolidation", "lung nodule",
+    "pulmonary edema", "vascular congestion", "lymphadenopathy",
+})  # fmt: skip
 
 FINDING_PHRASES: dict[str, tuple[str, ...]] = {
     "medical material": (
@@ -39,7 +46,17 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "sternal wire", "median sternotomy wire", "sternal suture", "suture material", "surgical suture",
         "surgical clip", "surgical material", "surgical staple", "vascular clip", "metallic clip", "metallic suture",
         "orthopedic hardware", "spinal hardware", "surgical hardware", "fixation hardware", "operation material",
-        "metallic material", "medical line",
+        "metallic material", "medical line", "cardiac device", "electronic cardiac device", "cardiac generator",
+        "pacer", "pacer lead", "pacing device", "ekg lead", "ecg lead", "monitor lead", "cardiac lead",
+        "cardiac monitor",
+        "distal lead", "lead terminating", "closure device", "spinal fusion", "cervical fusion",
+        "lumbar fusion", "spine fusion", "anterior fusion", "anterior cervical fusion", "cervical spine fusion",
+        "internal fixation", "spinal fixation", "fixation plate", "gastrostomy tube", "suction tube", "gastric tube",
+        "gastrostomy", "tracheal tube", "line and tube", "tube and line", "vagal stimulator", "nerve stimulator",
+        "stimulator", "loop recorder", "arthroplasty", "shoulder prosthesis", "sternotomy suture", "skin staple",
+        "bypass graft marker", "surgical anchor", "suture anchor", "ventriculoperitoneal shunt",
+        "shunt catheter", "vp shunt", "ivc filter", "vena cava filter", "hardware", "orthopedic device", "cardioverter",
+        "cerclage wire", "metallic device", "breast prostheses", "port", "infusion port", "chest port",
     ),
     "cardiomegaly": (
         "cardiomegaly", "cardiac enlargement", "heart enlargement", "biventricular enlargement",
@@ -72,7 +89,7 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "ground glass nodule", "parenchymal nodule", "lung lesion", "pulmonary lesion", "space occupying lesion",
         "spiculated lesion", "solid lesion", "nodular focus", "nodular foci", "nodulation", "metastasis of the lung",
         "lung tumor", "lung metastasis", "lung metastases", "pulmonary metastasis", "pulmonary metastases",
-        "round lesion", "nodular infiltrate",
+        "round lesion", "nodular infiltrate", "rounded opacity", "round opacity", "rounded density", "round density",
     ),
     "lung opacity": (
         "opacity", "lung opacity", "pulmonary opacity", "opacification", "ground glass opacity", "ggo", "infiltrate",
@@ -83,6 +100,16 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "patchy opacity", "focal opacity", "interstitial opacity", "nodular ground glass opacity", "opacified",
         "parenchymal opacity", "crazy paving pattern", "lung density", "masslike opacity", "mass like opacity",
         "focal airspace disease", "ground glass infiltrate", "ground glass opacification", "interstitial infiltrate",
+        "mass like density", "masslike density", "density in", "density within", "density at", "density over",
+        "density projecting over", "density overlying", "density seen in",
+        *(
+            f"{quality} density"
+            for quality in (
+                "focal", "streaky", "linear", "vague", "ill defined", "irregular", "airspace", "scattered",
+                "interstitial",
+                "bandlike", "platelike", "pleural based", "basilar airspace", "parenchymal", "alveolar", "subtle",
+            )
+        ),
     ),
     "pulmonary fibrotic sequela": (
         "pulmonary fibrotic sequela", "pulmonary fibrotic sequelae", "fibrotic sequela", "fibrotic sequelae",
@@ -131,7 +158,7 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "kerley b line", "septal line", "kerley line", "interlobular septa are thickened",
         "interlobular septum are thickened", "interlobular thickening",
     ),
-    "pneumothorax": ("pneumothorax", "pneumothoraces", "hydropneumothorax"),
+    "pneumothorax": ("pneumothorax", "pneumothoraces"),
     "fracture": ("fracture", "rib fracture", "compression fracture", "compression deformity", "fracture line"),
     "pulmonary edema": (
         "pulmonary edema", "pulmonary oedema", "interstitial edema", "alveolar edema", "lung edema", "edema",
@@ -139,17 +166,32 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
     "vascular congestion": (
         "vascular congestion", "pulmonary vascular congestion", "pulmonary venous congestion", "pulmonary congestion",
         "vascular redistribution", "cephalization", "vascular prominence", "vascular engorgement",
-        "venous congestion",
+        "venous congestion", "pulmonary venous hypertension", "engorgement of the pulmonary vasculature",
+        "prominent pulmonary vasculature", "engorged pulmonary vasculature", 
+        "prominence of the pulmonary vasculature", "prominence of the central pulmonary vasculature",
+        "pulmonary vascular prominence", "increased pulmonary vascularity", "pulmonary vascularity is increased",
+        "pulmonary vasculature is increased", "pulmonary vasculature is prominent", "pulmonary vasculature is engorged",
+        "pulmonary vascular redistribution", "indistinct vascular margination", "central vascular congestion",
     ),
     "granuloma": (
         "granuloma", "calcified granuloma", "granulomatous disease", "granulomata", "calcified granulomata",
         "granulomatous change", "calcific granuloma", "granulomatous calcification", "granulomatous sequela",
         "granulomatous sequelae", "granulomatous infection", "granulomatous process",
+        *(
+            f"{sequela} {of}{when}granulomatous {what}"
+            for sequela in ("sequela", "sequelae")
+            for of in ("of ", "")
+            for when in ("", "old ", "prior ", "previous ", "remote ", "chronic ")
+            for what in ("disease", "infection", "process")
+        ),
     ),
     "degenerative change": (
         "degenerative change", "degenerative disc disease", "degenerative disease", "spondylosis", "osteophyte",
         "osteophytosis", "osteophyte formation", "degenerative spurring", "degenerative", "spondylotic change",
-        "degenerative osteophyte", "bridging osteophyte", "endplate change", "osteoarthritis",
+        "degenerative osteophyte", "bridging osteophyte", "endplate change", "osteoarthritis", "arthritic change",
+        "arthritis", "arthritic", "arthropathy", "degeneration", "degenerated", "degenerate change", "spurring",
+        "spur", "endplate spurring",
+        "degenerative joint disease", "osteoarthritic change", "arthrosis",
     ),
     "aortic dissection": ("aortic dissection", "dissection of the aorta", "dissection flap", "dissection"),
     "aortic aneurysm": ("aortic aneurysm", "aneurysm", "aneurysmal dilatation", "aneurysm of the aorta"),
@@ -162,13 +204,22 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "pleural thickening": (
         "pleural thickening", "thickening of the pleura", "apical pleural thickening", "pleural plaque",
+        "fissural thickening", "thickening of the fissure",
+        "pleural scarring and thickening", "pleural based thickening", "apical thickening", "apical cap",
+        "apical capping", "pleural parenchymal thickening",
     ),
     "hyperinflation": (
         "hyperinflation", "hyperinflated", "hyperexpanded", "hyperexpansion", "hyperaeration", "hyperaerated",
     ),
     "scoliosis": (
         "scoliosis", "scoliotic curvature", "scoliotic", "levocurvature", "dextrocurvature", "spine curvature",
-        "dextroscoliosis", "levoscoliosis", "kyphoscoliosis",
+        "dextroscoliosis", "levoscoliosis", "kyphoscoliosis", "s shaped curvature", "dextro curvature",
+        "levo curvature", "dextroconvex curvature", "levoconvex curvature", "spinal curvature",
+        "thoracolumbar curvature",
+        "curvature of the spine", "curvature of the thoracic spine", "curvature of the lower thoracic spine",
+        "curvature of the upper thoracic spine", "curvature of the lumbar spine",
+        "curvature of the thoracolumbar spine",
+        "curvature thoracic spine", "rotoscoliosis",
     ),
     "acute cardiopulmonary disease": tuple(
         f"{word} {rest}"
@@ -185,7 +236,9 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
 
 # Words whose meaning the clause decides: which cavity an effusion is in, which vessel is calcified.
 EFFUSION_PHRASES = ("effusion", "fluid", "effusion thickening", "free fluid", "fluid collection", "fluid accumulation")
-HYDROTHORAX_PHRASES = ("hydrothorax", "costophrenic angle blunting", "blunting of the costophrenic angle")
+HYDROTHORAX_PHRASES = ("hydrothorax", "hemothorax", "haemothorax")
+# A blunted angle may be fluid or scar: an effusion only as a possibility.
+BLUNTED_ANGLE_PHRASES = ("blunting", "blunted", "costophrenic angle blunting", "costophrenic sulcus blunting")
 CALCIFICATION_PHRASES = (
     "calcification", "wall calcification", "calcified plaque", "calcific plaque", "calcified", "calcific",
     "calcified wall", "calcific change", "calcium", "calcification of the wall", "calcified wall plaque",
@@ -208,7 +261,8 @@ VESSEL_PHRASES: dict[str, tuple[str, ...]] = {
         "abdominal aorta", "aortic wall", "thoracic aortic",
     ),
     "artery": (
-        "artery", "arterial", "carotid", "carotid artery", "vascular", "vessel", "subclavian", "subclavian artery",
+        "artery", "arterial", "vasculature", "carotid", "carotid artery", "vascular", "vessel", "subclavian",
+        "subclavian artery",
         "supraaortic branch", "supra aortic branch", "great vessel", "arterial wall", "vascular wall",
         "brachiocephalic artery",
     ),

@@ -64,7 +64,8 @@ LOBE_ORDER = ("upper lobe", "middle lobe", "lingula", "lower lobe")
 SEVERITY_PHRASES: dict[str, tuple[str, ...]] = {
     "mild": (
         "mild", "mildly", "minimal", "minimally", "small", "slight", "slightly", "tiny", "trace", "subtle", "minor",
-        "small sized", "small volume", "small amount of", "borderline", "millimetric", "minimal amount of", "faint",
+        "small sized", "small volume", "small amount of", "borderline", "millimetric", "subcentimeter",
+        "subcentimetre", "minimal amount of", "faint",
     ),
     "moderate": ("moderate", "moderately", "moderate sized", "medium", "moderate amount of", "medium sized"),
     "severe": (
@@ -80,9 +81,11 @@ ELSEWHERE_PHRASES = (
     "perihepatic", "soft tissue", "thymic", "esophageal", "gastric",
 )  # fmt: skip
 
+_RESOLUTIONS = ("resolution of", "interval resolution of", "complete resolution of", "clearing of", "cleared of")
 NEGATION_PHRASES = (
     "no", "not", "without", "nor", "neither", "never", "free of", "free from", "absence of", "negative for",
-    "lack of", "lack", "lacking", "resolution of", "no evidence of", "no sign of", "clear of", "devoid of", "exclude",
+    "lack of", "lack", "lacking", *_RESOLUTIONS, "no evidence of", "rather than", "instead of", "removal of",
+    "no sign of", "clear of", "devoid of", "exclude",
     "nothing",
 )  # fmt: skip
 _SEEN_WORDS = (
@@ -91,30 +94,44 @@ _SEEN_WORDS = (
     "recognized", "documented", "available", "reported",
 )  # fmt: skip
 _SEEN_ADVERBS = ("", "clearly ", "definitely ", "currently ", "be ", "been ", "being ", "significantly ", "obviously ")
+_RESOLVED = (
+    "has resolved", "have resolved", "has cleared", "have cleared", "resolved", "completely resolved",
+    "has completely resolved", "have completely resolved", "fully resolved", "has since resolved",
+    "have since resolved",
+    "is resolved", "are resolved", "has disappeared", "have disappeared",
+)  # fmt: skip
+RESOLVED_PHRASES = frozenset({*_RESOLUTIONS, *_RESOLVED})
+# Denials that another one before them turns round.
+DENIALS = frozenset(
+    {"without", "free of", "free from", "absence of", "lack of", "negative for", "clear of", "devoid of", *_RESOLUTIONS}
+)
 NEGATED_BEFORE_PHRASES = (
     *(f"not {adverb}{seen}" for seen in _SEEN_WORDS for adverb in _SEEN_ADVERBS),
     *(f"no longer {seen}" for seen in _SEEN_WORDS),
-    "has resolved", "have resolved", "ruled out", "has cleared", "have cleared", "is excluded", "are excluded",
-    "resolved", "cannot be seen", "cannot be identified", "absent", "is negative", "are negative", "none",
+    *_RESOLVED, "ruled out", "is excluded", "are excluded", "unlikely", "is unlikely", "are unlikely",
+    "has been removed", "have been removed", "been removed", "removed", "not well seen", "no longer well seen",
+    "cannot be seen", "cannot be identified", "absent", "is negative", "are negative", "none",
 )  # fmt: skip
 AFFIRMATION_PHRASES = tuple(_SEEN_WORDS)
 # Phrases whose words would otherwise be read as a negation, a finding, a size or a side.
 IGNORED_PHRASES = (
-    "no change", "no significant change", "no interval change", "no significant interval change", "without change",
-    "not only", "no increase", "no decrease", "not changed", "not significantly changed", "no appreciable change",
-    "no substantial change", "without significant change", "without interval change", "no growth", "not be excluded",
-    "cannot be excluded", "not excluded", "cannot be ruled out", "can not be excluded", "not ruled out",
-    "cannot exclude", "not exclude", "mass effect", "no mass effect", "body mass", "large airway", "small airway",
+    "not only", "not resolved", "has not resolved", "have not resolved", "not completely resolved", "mass effect",
+    "no mass effect", "body mass", "large airway", "small airway",
     "small bowel", "large bowel", "left ventricle", "left ventricular", "left atrium", "left atrial",
     "right ventricle", "right ventricular", "right atrium", "right atrial", "left anterior descending", "left heart",
     "right heart", "left main", "heart failure", "aortic valve", "mitral valve", "mitral annulus", "mitral annular",
     "left upper quadrant", "right upper quadrant", "joint effusion", "fluid overload", "fluid status",
-    "pericardial thickening", "heart disease", "cardiac surgery", "cardiac device", "cardiac border", "heart border",
+    "pericardial thickening", "heart disease", "cardiac surgery", "cardiac border", "heart border",
     "fluid level", "subcutaneous emphysema", "heart valve", "pulmonary artery", "pulmonary vessel", "left thyroid",
     "right thyroid", "bone density", "soft tissue density", "cardiac apex", "skull base", "cardiophrenic",
     "pulmonary vascular", "vascular marking", "pulmonary vasculature", "left brachiocephalic vein",
     "calcified lymph node", "calcified hilar", "calcified mediastinal lymph node", "aortic valvular",
-    "vertebral collapse", "collapse of the vertebra", "vertebral body collapse",
+    "fat density", "fluid density", "water density", "metallic density", "calcium density", "calcific density",
+    "stone density", "low density", "high density", "cystic fibrosis", "kyphotic curvature", "normal curvature",
+    "lordotic curvature", "decreased lung volume",
+    "decreased volume", "decreased attenuation", "decreased density", "decreased aeration", "decreased bone density",
+    "hemodynamically stable", "clinically stable", "new york", "vertebral collapse", "collapse of the vertebra",
+    "vertebral body collapse",
 )  # fmt: skip
 
 CLAUSE_ENDS = (

@@ -21,6 +21,10 @@ _BETWEEN_NUMBERS = frozenset({"x", _TIMES, "by", "to", "and"})
 _NOT_A_SIZE_BEFORE = frozenset(
     {"above", "below", "from", "proximal", "distal", "slice", "section", "inferior", "superior"}
 )
+_EARLIER = frozenset({"previously", "formerly", "prior"})
+_CHANGED_FROM = frozenset(
+    {"increased", "decreased", "increase", "decrease", "grown", "enlarged", "reduced", "up", "down", "changed", "size"}
+)
 # A larger figure is not the size of anything in a chest.
 LARGEST_SIZE_MM = 500.0
 
@@ -108,6 +112,12 @@ def _size_at(words: list[str], start: int) -> Mention | None:
     return Mention("size", largest, start, end)
 
 
+def _is_earlier(words: list[str], place: int) -> bool:
+    """Whether the size at a place is of an earlier examination: "previously 9 mm", "increased from 9 mm"."""
+    before = words[max(0, place - 2) : place]
+    return not _EARLIER.isdisjoint(before) or (before[-1:] == ["from"] and before[0] in _CHANGED_FROM)
+
+
 def mentions_of(words: list[str]) -> list[Mention]:
     """All mentions in a sentence's words, from left to right, the longest phrase at each place."""
     mentions: list[Mention] = []
@@ -116,7 +126,7 @@ def mentions_of(words: list[str]) -> list[Mention]:
         word = words[place]
         if word[0].isdigit():
             size = _size_at(words, place)
-            if size is not None:
+            if size is not None and not _is_earlier(words, place):
                 mentions.append(size)
             place = size.end if size is not None else place + 1
             continue

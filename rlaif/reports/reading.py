@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rlaif.reports.findings import Finding, Severity, Side
+from rlaif.reports.findings import Change, Finding, Severity, Side
 from rlaif.reports.heads import Head
-from rlaif.reports.lexicon import CALCIFICATION_OF_VESSEL, LUNG_UNLESS_ELSEWHERE, WITHOUT_PLACE
+from rlaif.reports.hedges import CHANGES, GROWTH_PHRASES
+from rlaif.reports.lexicon import CALCIFICATION_OF_VESSEL, COMBINED, GROWING, LUNG_UNLESS_ELSEWHERE, WITHOUT_PLACE
 from rlaif.reports.modifiers import LOBE_ORDER
 from rlaif.reports.phrases import Mention
 
@@ -43,6 +44,19 @@ def _severity_of(head: Head) -> Severity | None:
     return next(severity for severity in _SEVERITIES if severity in said)
 
 
+def _change_of(head: Head, name: str) -> Change | None:
+    """The nearest word of change; "increased" alone is one only of what grows, not of opacity or the heart."""
+    said: list[tuple[int, Change]] = []
+    for a in head.attributes:
+        grown = a.kind == "enlarged" and (
+            a.value in GROWTH_PHRASES or (name in GROWING and a.value in ("increased", "increase"))
+        )
+        change = next((change for change in CHANGES if a.kind == "change" and a.value == change), None)
+        if change is not None or grown:
+            said.append((max(a.start - head.end, head.start - a.end), change or "increased"))
+    return min(said, default=(0, None), key=lambda one: one[0])[1]
+
+
 def _near(head: Head, attribute: Mention) -> bool:
     return max(attribute.start - head.end, head.start - attribute.end) <= _PATHOLOGICAL_NODE_WORDS
 
@@ -67,7 +81,7 @@ def _names(head: Head) -> list[str]:
     outside = "elsewhere" in kinds or any(a.value in _OUTSIDE_THE_LUNG for a in head.attributes)
     if head.name in LUNG_UNLESS_ELSEWHERE and outside:
         return []
-    return [head.name]
+    return list(COMBINED.get(head.name, (head.name,)))
 
 
 def findings_of(head: Head, sentence: str) -> Iterator[Finding]:
@@ -86,8 +100,10 @@ def findings_of(head: Head, sentence: str) -> Iterator[Finding]:
         size_mm=max(sizes) if sizes else None,
         severity=_severity_of(head),
         sentence=sentence,
+        certainty="possible" if head.possible and head.present else "definite",
     )
     for name in _names(head):
+        found = replace(found, change=_change_of(head, name))
         if name in WITHOUT_PLACE:
             aortic = name == "arterial wall calcification" and any(a.value == "aorta" for a in head.attributes)
             yield replace(found, name=name, side=None, location="aorta" if aortic else None)

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from rlaif.reports import lexicon, modifiers
+from rlaif.reports import hedges, lexicon, modifiers
 
 Kind = Literal[
     "finding", "effusion", "calcification", "atherosclerosis", "vessel", "cavity_adjective", "cavity_noun", "heart",
     "lymph_node", "enlarged", "pathological", "normal", "negated_finding", "place", "severity", "elsewhere", "negation",
-    "negated_before", "affirmation", "ignored", "clause_end", "separator", "new_statement",
+    "negated_before", "affirmation", "ignored", "clause_end", "separator", "new_statement", "suggested_finding",
+    "uncertain", "uncertain_before", "change",
 ]  # fmt: skip
 Place = tuple[str | None, tuple[str, ...]]
 Value = str | Place
@@ -22,6 +23,7 @@ def entries() -> list[tuple[str, Kind, Value]]:
         ("normal", lexicon.NORMAL_PHRASES),
         ("pathological", lexicon.PATHOLOGICAL_PHRASES),
         ("enlarged", lexicon.ENLARGED_PHRASES),
+        ("enlarged", tuple(hedges.GROWTH_PHRASES)),
         ("lymph_node", lexicon.LYMPH_NODE_PHRASES),
         ("heart", lexicon.HEART_PHRASES),
         ("calcification", lexicon.CALCIFICATION_PHRASES),
@@ -33,6 +35,8 @@ def entries() -> list[tuple[str, Kind, Value]]:
         ("negated_before", modifiers.NEGATED_BEFORE_PHRASES),
         ("ignored", modifiers.IGNORED_PHRASES),
         ("clause_end", modifiers.CLAUSE_ENDS),
+        ("uncertain", hedges.UNCERTAIN_PHRASES),
+        ("uncertain_before", hedges.UNCERTAIN_BEFORE_PHRASES),
     ]
     for kind, phrases in plain:
         table += [(phrase, kind, phrase) for phrase in phrases]
@@ -42,9 +46,12 @@ def entries() -> list[tuple[str, Kind, Value]]:
         ("cavity_noun", lexicon.CAVITY_NOUNS),
         ("finding", lexicon.FINDING_PHRASES),
         ("finding", {"pleural effusion": lexicon.HYDROTHORAX_PHRASES}),
+        ("finding", {name: (name,) for name in lexicon.COMBINED}),
         ("negated_finding", {"lung opacity": lexicon.CLEAR_LUNG_PHRASES}),
         ("negated_finding", {"pleural effusion": lexicon.CLEAR_PLEURA_PHRASES}),
         ("severity", modifiers.SEVERITY_PHRASES),
+        ("change", hedges.CHANGE_PHRASES),
+        ("suggested_finding", {"pleural effusion": lexicon.BLUNTED_ANGLE_PHRASES}),
     ]
     for kind, names in named:
         table += [(phrase, kind, name) for name, phrases in names.items() for phrase in phrases]

@@ -62,6 +62,11 @@ ATTRIBUTES = {
         plain("lung nodule", "right", "upper lobe and lower lobe")
     ],
     "Lung opacity of ground-glass density in the right upper lobe.": [plain("lung opacity", "right", "upper lobe")],
+    "The aorta is tortuous and calcified.": [plain("arterial wall calcification", location="aorta")],
+    "Hydropneumothorax on the left.": [plain("pneumothorax", "left"), plain("pleural effusion", "left")],
+    "Linear density in the right middle lobe.": [plain("lung opacity", "right", "middle lobe")],
+    "Rounded density in the lingula.": [plain("lung nodule", "left", "lingula")],
+    "Sequela of old granulomatous disease.": [plain("granuloma")],
     "Left pleural effusion, dilated left ventricle.": [plain("pleural effusion", "left")],
     "Right paratracheal lymph nodes measuring up to 14 mm.": [plain("lymphadenopathy", "right", "mediastinum", 14.0)],
 }
@@ -106,9 +111,20 @@ NEGATION = {
     "Large pericardial effusion around the heart.": [plain("pericardial effusion", severity="severe")],
     "No enlarged lymph nodes in pathological dimensions were detected.": ["no lymphadenopathy"],
     "Lymph nodes are not enlarged.": ["no lymphadenopathy"],
+    "Atelectasis rather than pneumonia.": [plain("atelectasis"), "no pneumonia"],
+    "Negative for effusion or pneumothorax.": ["no pleural effusion", "no pneumothorax"],
+    "Not without effusion.": [plain("pleural effusion")],
+    "The chest tube has been removed.": ["no medical material"],
+    "Interval removal of the central line.": ["no medical material"],
+    "The nodule is not well seen.": ["no lung nodule"],
+    "No change in the left nodule or effusion.": [
+        plain("lung nodule", "left"),
+        plain("pleural effusion", "left"),
+    ],
     "Neither effusion nor pneumothorax.": ["no pleural effusion", "no pneumothorax"],
     "Trachea and both main bronchi are patent.": [],
     "Nodule in the liver. Thyroid nodule.": [],
+    "Subcutaneous edema. Cystic fibrosis. Kyphotic curvature. Low density lesion of the kidney.": [],
     "Mediastinal lymph nodes with a short axis of 5 mm.": [],
 }
 
