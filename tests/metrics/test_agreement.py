@@ -101,11 +101,11 @@ def test_every_two_judges_of_every_round_from_a_table_as_from_records() -> None:
         for name, shift in (("rules", 0.0), ("green", 0.1), ("gpt4", -0.1)):
             scores = [min(1, max(0, score + shift * (i % 3))) for i, score in enumerate([0.2, 0.5, 0.4, 0.9, 0.1, 0.6])]
             rows += judgements(name, scores, a_case=3, round_=round_)
-    entries = agreement_of(table_of(Judgement, rows), resamples=50)
+    entries = agreement_of(table_of(Judgement, rows), resamples=10)
     assert [(one["round"], one["judges"]) for one in entries] == [
         (number, pair) for number in (0, 1) for pair in (["gpt4", "green"], ["gpt4", "rules"], ["green", "rules"])
     ]
-    assert entries == agreement_of(rows, resamples=50)
+    assert entries == agreement_of(rows, resamples=10)
     assert json.loads(json.dumps(entries, allow_nan=False)) == entries
     assert agreement_of([]) == [] and agreement_of(judgements("rules", [0.1, 0.2])) == []
 
@@ -150,7 +150,7 @@ def test_five_thousand_candidates_take_seconds() -> None:
     y = np.clip(x + rng.normal(0, 0.2, 5000), 0, 1)
     start = time.process_time()
     one = score_agreement(x, y, (grades_of(x, 0, 1), grades_of(y, 0, 1)), cases)
-    assert time.process_time() - start < 15
+    assert time.process_time() - start < 30
     assert one["spearman"]["low"] < one["spearman"]["mean"] < one["spearman"]["high"]
 
 

@@ -1,0 +1,185 @@
+"""What a team's own radiologists said of reports: scores, or choices of the better of two, from a CSV file."""
+
+import csv
+import difflib
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Choice = Literal["a", "b", "tie"]
+Pair = tuple[str, str]
+MAX_BYTES = 2**28
+MAX_ROWS = 100_000
+MAX_NAME_CHARACTERS = 200
+MAX_TEXT_CHARACTERS = 100_000
+SCORE_COLUMNS = ("case_id", "reference", "candidate", "score")
+CHOICE_COLUMNS = ("case_id", "reference", "candidate_a", "candidate_b", "choice")
+# Who rated where the file does not say.
+_ONLY_RATER = "rater"
+_CHOICES: dict[str, Choice] = {"a": "a", "b": "b", "tie": "tie"}
+_FLIPPED: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
+_NUMBER = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+
+
+class RatingsError(ValueError):
+    """A file of ratings that cannot be used: the message says the file, line and column, and what to do."""
+
+
+@dataclass(frozen=True)
+class RatedReport:
+    """A report that radiologists rated, with the reference that they saw; judges are asked about the same."""
+
+    item_id: str
+    case_id: str
+    reference: str
+    candidate: str
+
+
+@dataclass
+class Ratings:
+    """What each rater said: a score by item id, or a choice by the item ids of its reports a and b."""
+
+    kind: Literal["scores", "choices"]
+    items: dict[str, RatedReport] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    choices: dict[str, dict[Pair, Choice]] = field(default_factory=dict)
+
+
+def read_ratings(path: Path) -> Ratings:
+    """Reads the ratings of a CSV file in UTF-8 with a header: scores or choices, told apart by their columns.
+
+    Scores have the columns SCORE_COLUMNS, choices CHOICE_COLUMNS with a, b or tie as the choice; `rater` may stand
+    beside either. Raises RatingsError, with file, line and column, for other columns or values, empty cells, a case
+    with two references, and a rater who rates the same twice.
+    """
+    if not path.is_file():
+        raise RatingsError(f"ratings {path}: there is no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise RatingsError(f"ratings {path}: larger than {MAX_BYTES} bytes; rate fewer reports, or part the file")
+    last = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            reading, last = _Reading(_kind_of(path, header)), reader.line_num
+            for number, cells in enumerate(reader, 1):
+                place, last = f"ratings {path}, line {last + 1}", reader.line_num
+                if number > MAX_ROWS:
+                    raise RatingsError(f"{place}: more than {MAX_ROWS} rows; part the file")
+                if cells and len(cells) != len(header):
+                    raise RatingsError(
+                        f"{place}: {len(cells)} cells under a header of {len(header)}; text with commas needs quotes"
+                    )
+                if cells:
+                    reading.add(place, dict(zip(header, cells, strict=True)))
+    except UnicodeDecodeError as error:
+        raise RatingsError(f"ratings {path}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise RatingsError(
+            f"ratings {path}, line {last + 1}: not valid CSV ({error}); is a quote left open?"
+        ) from error
+    if not reading.ratings.items:
+        raise RatingsError(f"ratings {path}: there are no rows below the header")
+    return reading.ratings
+
+
+def _kind_of(path: Path, present: Sequence[str]) -> Literal["scores", "choices"]:
+    """Scores or choices, by the columns of the header."""
+    if len(present) == 1 and (mark := next((one for one in (";", "\t") if one in present[0]), None)):
+        name = {";": "semicolons", "\t": "tabs"}[mark]
+        raise RatingsError(f"ratings {path}, line 1: the columns are parted by {name}; save it with commas")
+    repeated = next((name for name, times in Counter(present).items() if times > 1), None)
+    if repeated is not None:
+        raise RatingsError(f"ratings {path}, line 1: the column {repeated[:40]!r} stands there twice; take one out")
+    kind: Literal["scores", "choices"] = (
+        "choices" if {"choice", "candidate_a", "candidate_b"} & {*present} else "scores"
+    )
+    wanted = SCORE_COLUMNS if kind == "scores" else CHOICE_COLUMNS
+    missing = [name for name in wanted if name not in present]
+    unknown = [name for name in present if name not in (*wanted, "rater")]
+    if missing or unknown:
+        near = {name: difflib.get_close_matches(name.strip().lower(), [*wanted, "rater"], n=1) for name in unknown}
+        words = [f"lacks {name!r}" for name in missing]
+        words += [
+            f"has {name[:40]!r}" + (f" (meant: {near[name][0]!r}?)" if near[name] else "") for name in unknown[:5]
+        ]
+        raise RatingsError(
+            f"ratings {path}, line 1: the header {', '.join(words)}; it must have {', '.join(SCORE_COLUMNS)} or "
+            f"{', '.join(CHOICE_COLUMNS)}, may have rater, and nothing else"
+        )
+    return kind
+
+
+class _Reading:
+    """Adds rows to ratings, each checked against those before it."""
+
+    def __init__(self, kind: Literal["scores", "choices"]) -> None:
+        self.ratings = Ratings(kind)
+        self._references: dict[str, str] = {}
+        self._rated: set[tuple[str, frozenset[str]]] = set()
+        # Raters may have been shown a pair in either order; the first row's stands for all.
+        self._pairs: dict[frozenset[str], Pair] = {}
+
+    def add(self, place: str, row: Mapping[str, str]) -> None:
+        case_id, reference = _cell(place, row, "case_id"), _cell(place, row, "reference")
+        if self._references.setdefault(case_id, reference) != reference:
+            raise RatingsError(
+                f"{place}, column reference: case {case_id!r} has another reference above; give each its own case_id"
+            )
+        rater = _cell(place, row, "rater") if "rater" in row else _ONLY_RATER
+        if self.ratings.kind == "scores":
+            item = self._item(place, row, "candidate")
+            self._first_time(place, rater, frozenset({item}))
+            self.ratings.scores.setdefault(rater, {})[item] = _score(place, row)
+            return
+        pair = self._item(place, row, "candidate_a"), self._item(place, row, "candidate_b")
+        if pair[0] == pair[1]:
+            raise RatingsError(f"{place}: candidate_a and candidate_b are the same text; take the row out")
+        self._first_time(place, rater, frozenset(pair))
+        choice, first = _choice(place, row), self._pairs.setdefault(frozenset(pair), pair)
+        self.ratings.choices.setdefault(rater, {})[first] = choice if first == pair else _FLIPPED[choice]
+
+    def _item(self, place: str, row: Mapping[str, str], column: str) -> str:
+        case_id, candidate = _cell(place, row, "case_id"), _cell(place, row, column)
+        item_id = hashlib.sha256(f"{case_id}\x1f{candidate}".encode()).hexdigest()[:24]
+        self.ratings.items.setdefault(item_id, RatedReport(item_id, case_id, self._references[case_id], candidate))
+        return item_id
+
+    def _first_time(self, place: str, rater: str, rated: frozenset[str]) -> None:
+        if (rater, rated) in self._rated:
+            raise RatingsError(
+                f"{place}: {rater} rated the same above; take one of the rows out, or tell raters apart by a column "
+                "named rater"
+            )
+        self._rated.add((rater, rated))
+
+
+def _cell(place: str, row: Mapping[str, str], column: str) -> str:
+    """The text of a cell, which must hold something, and not too much."""
+    text = row[column].strip()
+    if not text:
+        raise RatingsError(f"{place}, column {column}: the cell is empty; fill it in, or take the row out")
+    most = MAX_NAME_CHARACTERS if column in ("case_id", "rater") else MAX_TEXT_CHARACTERS
+    if len(text) > most:
+        raise RatingsError(f"{place}, column {column}: {len(text)} characters, and at most {most} can be")
+    if "\0" in text or (column in ("case_id", "rater") and not text.isprintable()):
+        raise RatingsError(f"{place}, column {column}: control characters stand in {text[:40]!r}; take them out")
+    return text
+
+
+def _score(place: str, row: Mapping[str, str]) -> float:
+    written = _cell(place, row, "score")
+    if not _NUMBER.fullmatch(written):
+        raise RatingsError(f"{place}, column score: {written[:40]!r} is no number such as 4 or 3.5")
+    return float(written)
+
+
+def _choice(place: str, row: Mapping[str, str]) -> Choice:
+    written = _cell(place, row, "choice")
+    if written.lower() not in _CHOICES:
+        raise RatingsError(f"{place}, column choice: {written[:40]!r} is none of a, b and tie")
+    return _CHOICES[written.lower()]
