@@ -75,7 +75,10 @@ def demands(config: Config) -> dict[str, tuple[float, float]]:
     """CPUs and GPUs of the roles that stand at the same time."""
     return {
         "sampler": (config.sampler.actors * config.sampler.cpus, config.sampler.actors * config.sampler.gpus),
-        "judge": (config.judge.actors * config.judge.cpus, 0.0),
+        "judge": (
+            sum(judge.actors * judge.cpus for judge in config.leaf_judges.values()),
+            sum(judge.actors * judge.gpus for judge in config.leaf_judges.values()),
+        ),
         "learner": (config.learner.ranks * config.learner.cpus, config.learner.ranks * config.learner.gpus),
     }
 

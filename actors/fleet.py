@@ -4,6 +4,7 @@ The engines are imported then, too: a job that goes on from what is done, or end
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.judge import JudgeActor
 from rlaif.config import Config
+from rlaif.judges.settings import GreenJudgeSettings, LeafJudge
 
 if TYPE_CHECKING:
     from rlaif.vision import Vision
@@ -64,13 +66,36 @@ class LearnerGroup:
         return self.ranks[0].weights.remote(str(folder), version)
 
 
+@dataclass(frozen=True)
+class JudgePool:
+    """One judge and the actors that hold it."""
+
+    settings: LeafJudge
+    actors: list[Actor]
+
+    @property
+    def name(self) -> str:
+        """The judge's name."""
+        return self.settings.name
+
+
+def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
+    """What a vLLM engine within an actor's own process needs to find in its environment."""
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(threads),
+    }
+
+
 class Fleet:
     """Starts actors on demand and ends them together."""
 
     def __init__(self, config: Config, vision: "Vision | None") -> None:
         self.config, self.vision = config, vision
         self._learners: LearnerGroup | None = None
-        self._judges: list[Actor] = []
+        self._judges: dict[str, JudgePool] = {}
         self._samplers: list[Actor] = []
         self._policy: tuple[Path, int] | None = None
 
@@ -81,13 +106,27 @@ class Fleet:
             self._learners = LearnerGroup(self.config, self.vision)
         return self._learners
 
-    @property
-    def judges(self) -> list[Actor]:
-        """The judge actors."""
-        if not self._judges:
-            settings = self.config.judge
-            self._judges = [JudgeActor.options(num_cpus=settings.cpus).remote() for _ in range(settings.actors)]
-        return self._judges
+    def judge(self, settings: LeafJudge) -> JudgePool:
+        """The actors of a judge."""
+        if settings.name not in self._judges:
+            environment = {}
+            if isinstance(settings, GreenJudgeSettings):
+                environment = engine_environment(settings.kv_cache_gib, settings.threads)
+            options = {
+                "num_cpus": settings.cpus,
+                "num_gpus": settings.gpus,
+                # Calls wait for each other in an asynchronous actor only where it is told of fewer than come.
+                "max_concurrency": settings.calls + 2,
+                "runtime_env": {"env_vars": environment},
+            }
+            run = str(self.config.run.root / self.config.run.name)
+            replies = self.config.cache.root / "replies"
+            actors = [
+                JudgeActor.options(**options).remote(settings, run, replies, self.config.run.seed)
+                for _ in range(settings.actors)
+            ]
+            self._judges[settings.name] = JudgePool(settings, actors)
+        return self._judges[settings.name]
 
     def samplers(self, policy: Path, version: int) -> list[Actor]:
         """The samplers with the weights of a policy folder: started with them, or synced and proved."""
@@ -102,12 +141,7 @@ class Fleet:
         from actors.sampler import SamplerActor
 
         settings = self.config.sampler
-        environment = {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(settings.threads),
-        }
+        environment = engine_environment(settings.kv_cache_gib, settings.threads)
         options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
         self._samplers = [
             SamplerActor.options(**options).remote(str(policy), version, self.vision, settings, self.config.run.seed)
@@ -134,7 +168,8 @@ class Fleet:
     def close(self) -> None:
         """Ends every actor."""
         ranks = self._learners.ranks if self._learners else []
-        for actor in [*self._samplers, *self._judges, *ranks]:
+        judges = [actor for pool in self._judges.values() for actor in pool.actors]
+        for actor in [*self._samplers, *judges, *ranks]:
             ray.kill(actor)
 
 

@@ -2,32 +2,58 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import ray
 
-from actors.fleet import ActorLost, answer
-from actors.judge import ToJudge
+from actors.fleet import ActorLost, JudgePool, answer
+from actors.judge import Judged
 from actors.requests import Request
 from rlaif.config import Config
+from rlaif.judges.case import JudgedCase
+from rlaif.records import Candidate
 
-# Requests of one call to a sampler, and such calls in its queue or in a judge's.
+# Requests of one call to a sampler, and such calls in its queue.
 REQUESTS_A_CALL = 512
 CALLS_AHEAD = 2
+# Batches that wait for a judge before samplers are waited for no longer: what they have written stays with them.
+WAITING_BATCHES = 64
+
+
+class AllSampled:
+    """Says that every sampler has ended."""
+
+
+Result: TypeAlias = list[Candidate] | Judged | AllSampled
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call in flight: at which actor of which judge."""
+
+    pool: JudgePool
+    number: int
 
 
 class Flow:
     """Candidates from the samplers and judgements from the judges, as they come; bounds what is in flight."""
 
     def __init__(
-        self, config: Config, judges: Sequence[Any], samplers: Sequence[Any], requests: Sequence[Request], round_: int
+        self,
+        config: Config,
+        pools: Sequence[JudgePool],
+        samplers: Sequence[Any],
+        requests: Sequence[Request],
+        round_: int,
     ) -> None:
-        self.timeout_s, self.judges, self.round = config.sampler.timeout_s, judges, round_
+        self.timeout_s, self.round = config.sampler.timeout_s, round_
         chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(samplers)))))
         self._chunks = deque(requests[i : i + chunk] for i in range(0, len(requests), chunk))
         self._streams: dict[Any, Any] = {}
-        self._judging: dict[Any, int] = {}
-        self._waiting: deque[list[ToJudge]] = deque()
+        self._judging: dict[Any, _Call] = {}
+        self._waiting: dict[str, deque[list[JudgedCase]]] = {pool.name: deque() for pool in pools}
+        self._pools = {pool.name: pool for pool in pools}
         for _ in range(CALLS_AHEAD):
             for sampler in samplers:
                 self._ask(sampler)
@@ -36,32 +62,37 @@ class Flow:
         if self._chunks:
             self._streams[sampler.sample.remote(self._chunks.popleft(), self.round)] = sampler
 
-    def judge(self, batch: list[ToJudge]) -> None:
-        """Sends a batch to the least busy judge, or keeps it until one is free."""
-        self._waiting.append(batch)
-        self._dispatch()
+    def judge(self, judge: str, batch: list[JudgedCase]) -> None:
+        """Sends a batch to the least busy actor of a judge, or keeps it until one is free."""
+        self._waiting[judge].append(batch)
+        self._dispatch(self._pools[judge])
 
-    def _dispatch(self) -> None:
-        load = Counter(self._judging.values())
-        while self._waiting:
-            number = min(range(len(self.judges)), key=lambda judge: load[judge])
-            if load[number] >= CALLS_AHEAD:
+    def _dispatch(self, pool: JudgePool) -> None:
+        load = Counter(call.number for call in self._judging.values() if call.pool is pool)
+        waiting = self._waiting[pool.name]
+        while waiting:
+            number = min(range(len(pool.actors)), key=lambda one: load[one])
+            if load[number] >= pool.settings.calls:
                 return
-            self._judging[self.judges[number].judge.remote(self._waiting.popleft())] = number
+            call = pool.actors[number].judge.remote(waiting.popleft(), self.round)
+            self._judging[call] = _Call(pool, number)
             load[number] += 1
 
-    def results(self) -> Iterator[tuple[Literal["candidates", "judgements", "sampled"], list[Any]]]:
-        """Yields ("candidates", …), ("judgements", …) and, once every sampler has ended, ("sampled", [])."""
+    def results(self) -> Iterator[Result]:
+        """Yields a case's candidates, what a judge made of a batch, and once that every sampler has ended."""
         told = not self._streams
-        while self._streams or self._judging or self._waiting:
-            ready, _ = ray.wait([*self._judging, *self._streams], timeout=self.timeout_s, fetch_local=False)
+        while self._streams or self._judging or any(self._waiting.values()):
+            full = max((len(one) for one in self._waiting.values()), default=0) >= WAITING_BATCHES
+            streams = [] if full else [*self._streams]
+            timeout_s = max([self.timeout_s, *(call.pool.settings.timeout_s for call in self._judging.values())])
+            ready, _ = ray.wait([*self._judging, *streams], timeout=timeout_s, fetch_local=False)
             if not ready:
-                raise ActorLost(f"neither sampler nor judge gave anything in {self.timeout_s:g} s")
+                raise ActorLost(f"neither sampler nor judge gave anything in {timeout_s:g} s")
             one: Any = ready[0]
             if one in self._judging:
-                del self._judging[one]
-                yield "judgements", answer(one, self.timeout_s, "judge")
-                self._dispatch()
+                pool = self._judging.pop(one).pool
+                yield answer(one, pool.settings.timeout_s, f"judge {pool.name}")
+                self._dispatch(pool)
                 continue
             try:
                 reference = next(one)
@@ -69,6 +100,6 @@ class Flow:
                 self._ask(self._streams.pop(one))
                 if not self._streams and not told:
                     told = True
-                    yield "sampled", []
+                    yield AllSampled()
                 continue
-            yield "candidates", answer(reference, self.timeout_s, "sampler")
+            yield answer(reference, self.timeout_s, "sampler")

@@ -1,57 +1,132 @@
-"""Judge actors: they score candidates, and turn whatever goes wrong with one into its named failure."""
+"""Judge actors: each holds one judge, and whatever goes wrong with a candidate is its named failure."""
 
-import time
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 
-from rlaif.judges import rules
-from rlaif.records import Candidate, Judgement
-from rlaif.reports.region_reports import judged_text
+from rlaif.judges.asking import Ask, NotAnswered, Question, Reply
+from rlaif.judges.case import CaseJudge, CaseVerdicts, JudgedCase
+from rlaif.judges.gpt4 import Gpt4Judge
+from rlaif.judges.llm_parser import LlmParserJudge
+from rlaif.judges.rules_judge import RulesJudge
+from rlaif.judges.settings import GreenJudgeSettings, LeafJudge, LlmParserJudgeSettings, RulesJudgeSettings
+from rlaif.records import Comparison, Judgement
+
+if TYPE_CHECKING:
+    from actors.reply_cache import ReplyCache
 
 
 @dataclass(frozen=True)
-class ToJudge:
-    """A candidate with the reference text of its case."""
+class Judged:
+    """What a judge made of some cases."""
 
-    candidate: Candidate
-    reference: str | None
+    judgements: list[Judgement]
+    comparisons: list[Comparison]
 
 
 class Judge:
-    """The offline rules as an actor."""
+    """One judge with its way to ask: nobody, a chat service, or an engine of its own.
 
-    name = "rules"
+    `run` names the run that pays; replies are kept in `replies`, so that none is paid for twice.
+    """
 
-    def judge(self, batch: Sequence[ToJudge]) -> list[Judgement]:
-        """One judgement for each candidate, in order."""
-        return [self._judge(one) for one in batch]
+    def __init__(self, settings: LeafJudge, run: str, replies: Path, seed: int) -> None:
+        self.settings = settings
+        self._run, self._replies, self._seed = run, replies, seed
+        self._starting = asyncio.Lock()
+        self._started: tuple[CaseJudge, Ask] | None = None
 
-    def _judge(self, one: ToJudge) -> Judgement:
-        started = time.monotonic()
-        candidate = one.candidate
-        verdict = rules.judge(one.reference, judged_text(candidate.prompt, candidate.text) if candidate.usable else "")
-        return Judgement(
-            judgement_id=f"{candidate.candidate_id}.{self.name}",
-            candidate_id=candidate.candidate_id,
-            case_id=candidate.case_id,
-            round=candidate.round,
-            judge=self.name,
-            judge_version=rules.VERSION,
+    async def judge(self, cases: Sequence[JudgedCase], round_: int) -> Judged:
+        """One judgement for each candidate of the cases, in order."""
+        judge, ask = await self._start()
+        given = await asyncio.gather(*(judge.judge(case, ask) for case in cases))
+        judged = Judged([], [])
+        for case, verdicts in zip(cases, given, strict=True):
+            judged.judgements.extend(judgements_of(case, verdicts, self.settings.name, judge, round_))
+            judged.comparisons.extend(comparisons_of(case, verdicts, self.settings.name, round_))
+        return judged
+
+    async def _start(self) -> tuple[CaseJudge, Ask]:
+        """The judge, started with the first call: what is wrong with its settings is then that call's error."""
+        async with self._starting:
+            if self._started is None:
+                self._started = await self._made()
+        return self._started
+
+    async def _made(self) -> tuple[CaseJudge, Ask]:
+        settings = self.settings
+        if isinstance(settings, RulesJudgeSettings):
+            return RulesJudge(), nobody
+        if isinstance(settings, GreenJudgeSettings):
+            from actors.green import green_judge
+
+            return await asyncio.to_thread(green_judge, settings, self._seed), nobody
+        from actors.chat_ask import ChatAsk
+
+        judge = LlmParserJudge(settings) if isinstance(settings, LlmParserJudgeSettings) else Gpt4Judge(settings)
+        return judge, ChatAsk(settings, self._run, self._cache())
+
+    def _cache(self) -> "ReplyCache":
+        from actors.reply_cache import ReplyCache
+
+        return ReplyCache(self._replies)
+
+
+async def nobody(question: Question) -> Reply:
+    """The `Ask` of a judge that asks nobody."""
+    raise NotAnswered("transport", "this judge has nobody to ask")
+
+
+def judgements_of(case: JudgedCase, given: CaseVerdicts, name: str, judge: CaseJudge, round_: int) -> list[Judgement]:
+    """The verdicts of a case as rows."""
+    low, high = judge.scale
+    return [
+        Judgement(
+            judgement_id=f"{report.candidate_id}.{name}",
+            candidate_id=report.candidate_id,
+            case_id=case.case_id,
+            round=round_,
+            judge=name,
+            judge_version=judge.version,
             score=verdict.score,
-            scale_low=rules.SCALE[0],
-            scale_high=rules.SCALE[1],
+            scale_low=low,
+            scale_high=high,
             failure=verdict.failure,
             explanation=verdict.explanation,
             counts=verdict.counts,
-            raw=None,
-            cached=False,
-            latency_s=time.monotonic() - started,
-            prompt_tokens=0,
-            completion_tokens=0,
-            cost_usd=0.0,
+            scores=verdict.scores,
+            raw=verdict.raw,
+            cached=verdict.usage.cached,
+            latency_s=verdict.usage.latency_s,
+            prompt_tokens=verdict.usage.prompt_tokens,
+            completion_tokens=verdict.usage.completion_tokens,
+            cost_usd=verdict.usage.cost_usd,
         )
+        for report, verdict in zip(case.reports, given.verdicts, strict=True)
+    ]
+
+
+def comparisons_of(case: JudgedCase, given: CaseVerdicts, name: str, round_: int) -> list[Comparison]:
+    """The comparisons of a case as rows."""
+    return [
+        Comparison(
+            comparison_id=f"{one.candidate_a}.{one.candidate_b}.{one.order}.{name}",
+            case_id=case.case_id,
+            round=round_,
+            judge=name,
+            candidate_a=one.candidate_a,
+            candidate_b=one.candidate_b,
+            order=one.order,
+            verdict=one.verdict,
+            failure=one.failure,
+            raw=one.raw,
+        )
+        for one in given.comparisons
+    ]
 
 
 JudgeActor = ray.remote(Judge)

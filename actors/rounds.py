@@ -8,24 +8,22 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from actors.fleet import Fleet
-from actors.flow import Flow
-from actors.judge import ToJudge
-from actors.preparation import TooManyBad
+from actors.flow import AllSampled, Flow
+from actors.judge import Judged
+from actors.judging import Judging, by_case, judged_case
 from actors.requests import Request
 from rlaif.config import Config
+from rlaif.judges.case import JudgedCase
 from rlaif.ledger import RunFolder
-from rlaif.metrics.report_metrics import region_metrics, report_metrics
 from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pairs, rng_for
 from rlaif.progress import Progress
-from rlaif.records import Candidate, Case, Dropped, HeldoutReport, Judgement, Pair
-from rlaif.reports.region_reports import judged_text, region_slots
+from rlaif.records import Candidate, Case, Dropped, Judgement, Pair
 
-# Failures that say something of the case, not of the service.
-DATA_FAILURES = {"no_reference", "invalid_candidate", "abstained"}
+# Fresh candidates that are made durable together, before judges see them.
+CANDIDATES_A_SEGMENT = 96
 
 
 class RoundFailed(RuntimeError):
@@ -46,58 +44,57 @@ def sample_and_judge(
         return
     started = time.monotonic()
     by_id = {case.case_id: case for case in cases}
-    whole, unjudged = _left_over(run, config, name)
+    n = config.sampler.n
+    ids = run.arrow(f"{name}/candidates", Candidate, ["case_id"]).column("case_id").to_pylist()
+    whole = {case for case, count in Counter(ids).items() if count == n}
     missing = [case for case in cases if case.case_id not in whole]
-    progress = Progress(f"{name} sample and judge", len(cases) * config.sampler.n)
-    progress.skip(len(whole) * config.sampler.n - len(unjudged))
-    journal = run.journal(f"{name}/judge")
+    judging = Judging(run, config, name, [config.judge])
+    unjudged = _unjudged(run, judging, by_id, name)
+    progress = Progress(f"{name} sample and judge", len(cases) * n * len(judging.leaves))
+    progress.skip(sum(not judging.left(judge, case) for judge in judging.leaves for case in whole) * n)
     # The judges start beside the samplers, whose start is waited for.
-    judges = fleet.judges if missing or unjudged else []
+    pools = [fleet.judge(leaf) for leaf in judging.leaves.values()] if missing or unjudged else []
     samplers = fleet.samplers(policy, round_) if missing else []
-    requests = [Request(case, case.feature_key, config.sampler.n, config.sampler.temperature) for case in missing]
-    flow = Flow(config, judges, samplers, requests, round_)
+    requests = [Request(case, case.feature_key, n, config.sampler.temperature) for case in missing]
+    flow = Flow(config, pools, samplers, requests, round_)
     fresh: list[Candidate] = []
 
-    def judge_fresh() -> None:
+    def judge_fresh(*, last: bool) -> None:
         # Durable first: a judgement must never stand without its candidate.
         run.append(f"{name}/candidates", Candidate, fresh)
-        send(fresh)
+        judging.send(flow, [judged_case(by_id[id_], group) for id_, group in by_case(fresh).items()], last=last)
         fresh.clear()
 
-    def send(candidates: Sequence[Candidate]) -> None:
-        for start in range(0, len(candidates), config.judge.batch):
-            batch = candidates[start : start + config.judge.batch]
-            journal.started([candidate.candidate_id for candidate in batch])
-            flow.judge([ToJudge(candidate, by_id[candidate.case_id].target) for candidate in batch])
-
-    send(unjudged)
-    for kind, records in flow.results():
-        if kind == "candidates":
-            fresh.extend(records)
-            if len(fresh) >= config.judge.batch:
-                judge_fresh()
-        elif kind == "sampled":
-            judge_fresh()
+    judging.send(flow, unjudged, last=True)
+    for result in flow.results():
+        if isinstance(result, Judged):
+            progress.advance(judging.record(result))
+        elif isinstance(result, AllSampled):
+            judge_fresh(last=True)
         else:
-            run.append(f"{name}/judgements", Judgement, records)
-            progress.advance(len(records))
+            fresh.extend(result)
+            if len(fresh) >= CANDIDATES_A_SEGMENT:
+                judge_fresh(last=False)
     candidates = run.compact(f"{name}/candidates", Candidate, "candidate_id")
-    judgements = run.compact(f"{name}/judgements", Judgement, ("candidate_id", "judge"))
-    failures = Counter(
-        run.arrow(f"{name}/judgements", Judgement, ["failure"]).column("failure").drop_null().to_pylist()
-    )
-    _check_failures(config, failures, judgements)
+    judged = judging.finish()
     _check_prompts(run, config, name)
     run.finish(
         f"{name}/sample",
         seconds=time.monotonic() - started,
         candidates=candidates,
-        judgements=judgements,
-        failures=dict(failures),
-        repeated_calls=journal.repeated(),
+        **judged,
         version=round_,
         checksum=_checksum(run, name),
     )
+
+
+def _unjudged(run: RunFolder, judging: Judging, cases: dict[str, Case], name: str) -> list[JudgedCase]:
+    """Cases whose candidates are all there and that a judge has still to judge."""
+    table = run.table(f"{name}/candidates", Candidate)
+    if not table.arrow(["case_id"]).num_rows:
+        return []
+    left = (one for one in table.iterate() if any(judging.left(judge, one.case_id) for judge in judging.leaves))
+    return [judged_case(cases[case_id], group) for case_id, group in by_case(left).items()]
 
 
 def _checksum(run: RunFolder, name: str) -> str:
@@ -105,27 +102,6 @@ def _checksum(run: RunFolder, name: str) -> str:
     if len(checksums) > 1:
         raise RoundFailed(f"{name}: candidates come from different weights: {sorted(checksums)}")
     return str(checksums.pop()) if checksums else ""
-
-
-def _left_over(run: RunFolder, config: Config, name: str) -> tuple[set[str], list[Candidate]]:
-    """Cases that have all their candidates, and candidates that no judgement stands for yet."""
-    ids = run.arrow(f"{name}/candidates", Candidate, ["case_id"]).column("case_id").to_pylist()
-    whole = {case for case, count in Counter(ids).items() if count == config.sampler.n}
-    judged = set(run.arrow(f"{name}/judgements", Judgement, ["candidate_id"]).column(0).to_pylist())
-    if len(judged) == len(ids):
-        return whole, []
-    return whole, [
-        one for one in run.table(f"{name}/candidates", Candidate).iterate() if one.candidate_id not in judged
-    ]
-
-
-def _check_failures(config: Config, failures: Counter[str], of: int) -> None:
-    bad = sum(count for failure, count in failures.items() if failure not in DATA_FAILURES)
-    if of and bad / of > config.run.max_bad_fraction:
-        raise TooManyBad(
-            f"{bad} of {of} judgements failed ({dict(failures)}), more than "
-            f"run.max_bad_fraction={config.run.max_bad_fraction}: see the judge's log, and start the command again"
-        )
 
 
 def _check_prompts(run: RunFolder, config: Config, name: str) -> None:
@@ -144,7 +120,8 @@ def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: in
         return
     started = time.monotonic()
     references = {case.case_id: case.answer for case in cases}
-    scores = {one.candidate_id: one.score for one in run.read(f"{name}/judgements", Judgement)}
+    rows = run.arrow(f"{name}/judgements", Judgement, ["candidate_id", "judge", "score"]).to_pylist()
+    scores = {one["candidate_id"]: one["score"] for one in rows if one["judge"] == config.judge.name}
     candidates: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in run.table(f"{name}/candidates", Candidate).iterate():
         candidates[candidate.case_id].append(candidate)
@@ -198,7 +175,8 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
         print(f"{name}: {int(steps[0]['left_out'])} pairs are longer than the language model's positions", flush=True)
     if not all(math.isfinite(step["loss"]) for step in steps):
         raise RoundFailed(f"{name}: the loss is no number; lower learner.dpo.lr")
-    run.write_json(f"{name}/metrics.json", {"logprob_gap": gap, "learning": {"steps": steps}})
+    judging = run.facts(f"{name}/sample")["judging"]
+    run.write_json(f"{name}/metrics.json", {"judging": judging, "logprob_gap": gap, "learning": {"steps": steps}})
     run.prune_checkpoints(keep=2)
     run.finish(f"{name}/learn", seconds=time.monotonic() - started, steps=len(steps), logprob_gap=gap)
     return checkpoint
@@ -209,71 +187,3 @@ def _adapters(folder: str, names: list[str]) -> list[str]:
     from rlaif.models.policy import ADAPTERS_FILE
 
     return [name for name in names if name == ADAPTERS_FILE]
-
-
-def evaluate(
-    run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], policy: Path, version: int, name: str
-) -> None:
-    """Writes one greedy report for every held-out case, and one from another patient's features as a control."""
-    stage = f"heldout/{name}"
-    if run.done(stage):
-        return
-    started = time.monotonic()
-    requests = heldout_requests(cases, blind_control=config.run.blind_control)
-    done = {(row.case_id, row.control) for row in run.read(stage, HeldoutReport)}
-    left = [request for key, request in requests.items() if key not in done]
-    by_id = {case.case_id: case for case in cases}
-    progress = Progress(f"held-out, {name}", len(requests))
-    progress.skip(len(done))
-    flow = Flow(config, [], fleet.samplers(policy, version) if left else [], left, version)
-    with run.writer(stage, HeldoutReport) as writer:
-        for kind, candidates in flow.results():
-            for candidate in candidates if kind == "candidates" else []:
-                writer.add(heldout_report(candidate, by_id[candidate.case_id]))
-                progress.advance()
-    rows = run.compact(stage, HeldoutReport, ("case_id", "control"))
-    checksum = fleet.checksum() if left else ""
-    run.finish(stage, seconds=time.monotonic() - started, reports=rows, version=version, checksum=checksum)
-
-
-def heldout_requests(cases: Sequence[Case], *, blind_control: bool) -> dict[tuple[str, bool], Request]:
-    """A greedy request for each case, and one as a blind control, by case id and whether it is the control.
-
-    The control sees another patient's features under that patient's prompt, which names the regions that are there.
-    Cases without features, or without another patient's beside them, have none.
-    """
-    requests: dict[tuple[str, bool], Request] = {}
-    for case, other in zip(cases, _strangers(cases), strict=True):
-        requests[case.case_id, False] = Request(case, case.feature_key, 1, 0.0)
-        if blind_control and case.feature_key is not None and other is not None:
-            requests[case.case_id, True] = Request(replace(case, prompt=other.prompt), other.feature_key, 1, 0.0)
-    return requests
-
-
-def heldout_report(candidate: Candidate, case: Case) -> HeldoutReport:
-    """A held-out report with its metrics, which see its sentences without the names of regions before them.
-
-    How well regions are recognised is not asked of a control: they are those that it is shown.
-    """
-    control = candidate.feature_key != case.feature_key
-    recognised = {} if control else region_metrics(region_slots(candidate.prompt), candidate.text)
-    return HeldoutReport(
-        case_id=case.case_id,
-        study_id=case.study_id,
-        patient_id=case.patient_id,
-        control=control,
-        reference=case.target,
-        text=candidate.text,
-        finish_reason=candidate.finish_reason,
-        policy_version=candidate.policy_version,
-        metrics=report_metrics(case.target, case.labels, judged_text(candidate.prompt, candidate.text)) | recognised,
-    )
-
-
-def _strangers(cases: Sequence[Case]) -> list[Case | None]:
-    """For each case the next one, in order, of another patient; None where there is no other patient."""
-    doubled = [*cases, *cases]
-    return [
-        next((other for other in doubled[place + 1 : place + len(cases)] if other.patient_id != case.patient_id), None)
-        for place, case in enumerate(cases)
-    ]

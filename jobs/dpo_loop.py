@@ -9,10 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from actors.cluster import joined
+from actors.earlier_run import take_over
 from actors.fleet import Fleet
+from actors.heldout import evaluate
 from actors.ingest_stage import ingest_studies
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
-from actors.rounds import evaluate, learn, make_pairs, round_name, sample_and_judge
+from actors.rounds import learn, make_pairs, round_name, sample_and_judge
 from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of
@@ -47,6 +49,7 @@ def main(config: Config) -> None:
 def align(run: RunFolder, config: Config) -> None:
     prepare_studies(run, config)
     check_alignment(run, config)
+    take_over(run, config)
     start = start_policy(run, config)
     vision = ingest_studies(run, config, start)
     fleet = Fleet(config, vision)

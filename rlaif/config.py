@@ -9,12 +9,14 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.config_fit import check_lengths, check_policy
+from rlaif.config_fit import check_judges, check_lengths, check_policy
 from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSettings
+from rlaif.judge_choice import with_judges
+from rlaif.judges.settings import AnyJudge, JudgeSettings, LeafJudge, leaves_of
 from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
-from rlaif.preferences.settings import PairSettings
+from rlaif.preferences.settings import PairSettings, StrategyName
 from rlaif.section import Section
 from rlaif.storage import is_remote
 from rlaif.volumes.recipes import check_recipe
@@ -38,20 +40,13 @@ class RunSettings(Section):
     """Whether held-out cases are also written from another patient's features."""
     dry: bool
     """Print the plan and stop."""
+    start_from: Path | None = None
+    """A run whose base policy is taken, with its evaluation, and its candidates of round 0 where seed and sampler are
+    the same."""
 
 
 class CacheSettings(Section):
     root: Path
-
-
-class JudgeSettings(Section):
-    name: Literal["rules"]
-    actors: int = Field(ge=1)
-    cpus: float = Field(ge=0)
-    batch: int = Field(ge=1)
-    """Candidates in one call."""
-    threshold: float
-    """The score from which a candidate counts as good, on the judge's own scale."""
 
 
 class SamplerSettings(Section):
@@ -113,6 +108,17 @@ class HeldoutSettings(Section):
     """At most so many held-out cases."""
     resamples: int = Field(ge=100)
     """Bootstrap resamples of an interval."""
+    judges: tuple[JudgeSettings, ...] = ()
+    """Judges that score held-out reports beside the one that trains; named as the members of an ensemble are."""
+
+
+class AblateSettings(Section):
+    """What jobs/ablate.py varies."""
+
+    judges: tuple[str | dict[str, Any], ...] = Field(min_length=1)
+    """Judges that train, each in runs of its own; all of them score every run's held-out reports."""
+    pairs: tuple[StrategyName, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
 
 
 class ClusterSettings(Section):
@@ -132,6 +138,7 @@ class Config(Section):
     learner: LearnerSettings
     ingest: IngestSettings
     heldout: HeldoutSettings
+    ablate: AblateSettings
     cluster: ClusterSettings
 
     @model_validator(mode="before")
@@ -150,9 +157,20 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         check_lengths(self)
+        check_judges(self)
         if self.policy.path is None:
             check_policy(self, self.policy.settings())
         return self
+
+    @property
+    def judges(self) -> dict[str, AnyJudge]:
+        """The judge that trains and those that score held-out reports beside it, by name."""
+        return {one.name: one for one in (*self.heldout.judges, self.judge)}
+
+    @property
+    def leaf_judges(self) -> dict[str, LeafJudge]:
+        """The judges of the run that score by themselves, by name: an ensemble's members in its place."""
+        return {leaf.name: leaf for judge in self.judges.values() for leaf in leaves_of(judge)}
 
     @property
     def trainings(self) -> dict[str, TrainingSettings]:
@@ -169,7 +187,7 @@ class Config(Section):
 
     def plain(self) -> dict[str, Any]:
         """The resolved configuration as plain values, as the run folder keeps it."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude={"ablate"})
 
 
 def load_config(values: dict[str, Any], project: Path) -> Config:
@@ -179,6 +197,10 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
     Raises ConfigurationError with one line for each fault, an unknown key with the nearest right one, and for a
     path that is not there.
     """
+    try:
+        values = with_judges(values, project / "configs" / "judge")
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -191,6 +213,8 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
     run = config.run.model_copy(update={"root": (project / config.run.root.expanduser()).resolve()})
     cache = config.cache.model_copy(update={"root": (project / config.cache.root.expanduser()).resolve()})
     policy = _placed_policy(config)
+    if run.start_from is not None:
+        run = run.model_copy(update={"start_from": Path(_placed_path("run.start_from", str(run.start_from)))})
     placed = config.model_copy(update={"run": run, "cache": cache, "data": _placed_data(config), "policy": policy})
     settings = policy.settings() if policy.path is None else read_settings(Path(policy.path))
     if policy.path is not None:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rlaif.datasets.settings import MimicCxrSettings, OpeniSettings
+from rlaif.judges.settings import leaves_of
 from rlaif.models.settings import PolicySettings
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ def check_lengths(config: "Config") -> None:
             f"sampler.max_length={sampler.max_length} is more than policy.language_model.positions="
             f"{language.positions}: lower the first or raise the second"
         )
+
+
+def check_judges(config: "Config") -> None:
+    """Raises ValueError where one name stands for two judges, so that their verdicts could not be told apart."""
+    named: dict[str, object] = {}
+    for judge in (config.judge, *config.heldout.judges):
+        for one in (judge, *leaves_of(judge)):
+            if named.setdefault(one.name, one) != one:
+                raise ValueError(
+                    f"two judges with other settings are called {one.name}: give one of them another name, such as "
+                    f"{{judge: {one.kind}, name: {one.name}-2, ...}}"
+                )
 
 
 def check_policy(config: "Config", settings: PolicySettings) -> None:

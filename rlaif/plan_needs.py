@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaif.config import Config
 from rlaif.datasets.settings import PhantomDataSettings
+from rlaif.judges.settings import GreenJudgeSettings, LeafJudge
 from rlaif.models.encoders.settings import EncoderSettings
 from rlaif.models.settings import PolicySettings
 from rlaif.plan_counts import Counts
@@ -80,13 +82,23 @@ def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "Po
 def roles_of(config: Config, policy: PolicySettings, size: "PolicySize", trained: int) -> tuple[Role, ...]:
     """The actors of a run, with the memory that each takes, roughly; `trained` parameters train at once."""
     roles = [] if policy.encoder is None else [_ingest(config, policy.encoder, policy.views, size)]
-    judge = config.judge
     roles += [
         _sampler(config, policy, size),
-        Role("judge", judge.actors, judge.cpus, 0.0, RUNTIME_BYTES["judge"], "runtime"),
+        *(_judge(judge) for judge in config.leaf_judges.values()),
         _learner(config, policy, size, trained),
     ]
     return tuple(roles)
+
+
+def _judge(judge: LeafJudge) -> Role:
+    name = "judge" if judge.name == judge.kind == "rules" else f"judge {judge.name}"
+    if not isinstance(judge, GreenJudgeSettings):
+        return Role(name, judge.actors, judge.cpus, judge.gpus, RUNTIME_BYTES["judge"], "runtime")
+    weights = sum(path.stat().st_size for path in Path(judge.model).glob("*.safetensors"))
+    parts: dict[str, float] = {"runtime": RUNTIME_BYTES["sampler"], "weights": weights}
+    if not judge.gpus:
+        parts[f"key-value cache ({judge.name}.kv_cache_gib)"] = judge.kv_cache_gib * 2**30
+    return Role(name, judge.actors, judge.cpus, judge.gpus, *_sum(parts))
 
 
 def _ingest(config: Config, encoder: EncoderSettings, views: int, size: "PolicySize") -> Role:

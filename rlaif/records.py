@@ -125,7 +125,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One judge's verdict on one candidate: a score within its scale, or a named failure."""
+    """One judge's verdict on one candidate: a score within its scale, or a named failure.
+
+    `scores` are further scores by name, such as the official one of GREEN beside the strict one.
+    """
 
     judgement_id: str
     candidate_id: str
@@ -139,6 +142,7 @@ class Judgement:
     failure: Failure | None
     explanation: str
     counts: dict[str, int] | None
+    scores: dict[str, float] | None
     raw: str | None
     cached: bool
     latency_s: float
@@ -153,6 +157,29 @@ class Judgement:
             raise ValueError(
                 f"judgement {self.judgement_id}: score {self.score} is outside {self.scale_low} to {self.scale_high}"
             )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a pairwise judge said of two candidates in one order, or the named failure.
+
+    `order` is `ab` where candidate_a was shown first; `verdict` names the better of the two, whatever the order.
+    """
+
+    comparison_id: str
+    case_id: str
+    round: int
+    judge: str
+    candidate_a: str
+    candidate_b: str
+    order: Literal["ab", "ba"]
+    verdict: Literal["a", "b", "tie"] | None
+    failure: Failure | None
+    raw: str | None
+
+    def __post_init__(self) -> None:
+        if (self.verdict is None) == (self.failure is None):
+            raise ValueError(f"comparison {self.comparison_id}: exactly one of verdict and failure must be set")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,16 @@ from rlaif.files import Guard, RunError, replacing
 CONFIG_FILE = "config.yaml"
 _CONFIG_BYTES = 16 * 2**20
 _SECRET = re.compile(r"(^|_)(api_?key|password|passwd|secret|access_token|auth_token)$", re.IGNORECASE)
-# Where the run stands and what it runs on do not change its results.
-_FREE = re.compile(r"run\.(dry|root)|(cluster|trackers)(\..+)?")
+# Where the run stands and what it runs on do not change its results; nor do the address, the pace and the price of a
+# judge's model, nor how many actors ask it.
+_JUDGE = (
+    "actors|cpus|gpus|batch|calls|timeout_s|base_url|allowed_hosts|environment_proxy|key_variable|concurrency|"
+    "requests_per_minute|tokens_per_minute|attempts|request_timeout_s|usd_per_million_prompt_tokens|"
+    "usd_per_million_completion_tokens|max_cost_usd|threads|gpu_memory|kv_cache_gib"
+)
+_FREE = re.compile(
+    rf"run\.(dry|root)|(cluster|trackers)(\..+)?|(judge|heldout\.judges\.\d+)(\.members\.\d+)?\.({_JUDGE})"
+)
 _GROWING = "run.rounds"
 _ABSENT = "(absent)"
 
@@ -31,7 +39,7 @@ class ConfigurationDiffers(RunError):
         super().__init__(
             f"{folder} was started with another configuration:\n" + "\n".join(lines) + "\n"
             f"choose another run.name, or go on with the run's own values (its {CONFIG_FILE}); "
-            f"only {_GROWING} upward, cluster and trackers may change"
+            f"only {_GROWING} upward, cluster, trackers, and address, pace and price of a judge may change"
         )
 
 
@@ -63,7 +71,9 @@ def settle_configuration(folder: Path, wanted: dict[str, Any], guard: Guard) -> 
         kept = _read_configuration(path)
         if kept == wanted:
             return
-        differing = _differences(kept, wanted)
+        differing = {
+            key: values for key, values in differences(kept, wanted).items() if _means_another_run(key, *values)
+        }
         if differing:
             raise ConfigurationDiffers(folder, differing)
         logger.info("%s: the configuration changed where it may; %s is written anew", folder, CONFIG_FILE)
@@ -84,7 +94,9 @@ def _read_configuration(path: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The configuration's values by dotted key; lists and empty mappings are values."""
+    """The configuration's values by dotted key; lists of plain values and empty mappings are values."""
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        value = {str(number): inner for number, inner in enumerate(value)}
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
@@ -92,16 +104,16 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _differences(kept: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys whose difference means another run, with the values in the run and now."""
+def differences(kept: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys that differ, with the values in the first and in the second configuration."""
     before, now = dict(_flat(kept)), dict(_flat(wanted))
-    differing = {}
-    for key in before.keys() | now.keys():
-        old, new = before.get(key, _ABSENT), now.get(key, _ABSENT)
-        grows = key == _GROWING and isinstance(old, int) and isinstance(new, int) and new >= old
-        if old != new and not grows and not _FREE.fullmatch(key):
-            differing[key] = (old, new)
-    return differing
+    values = {key: (before.get(key, _ABSENT), now.get(key, _ABSENT)) for key in before.keys() | now.keys()}
+    return {key: (old, new) for key, (old, new) in values.items() if old != new}
+
+
+def _means_another_run(key: str, old: Any, new: Any) -> bool:
+    grows = key == _GROWING and isinstance(old, int) and isinstance(new, int) and new >= old
+    return not grows and not _FREE.fullmatch(key)
 
 
 def _refuse_secrets(configuration: dict[str, Any]) -> None:

@@ -5,16 +5,18 @@ from dataclasses import asdict
 from typing import Any
 
 from rlaif.ledger import RunFolder
+from rlaif.metrics.heldout_scores import scored_reports
 from rlaif.metrics.intervals import bootstrap, paired
 from rlaif.records import Candidate, Dropped, HeldoutReport, Judgement, Pair
 
+# By name; judges' scores (`<judge>_score`) stand beside them.
 METRICS = ("rules_score", "finding_f1", "hallucinated", "omitted", "report_words", "region_recognition")
 
 
 def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: int) -> dict[str, Any]:
     """The summary of a run whose rounds are done; `head` (name, policy, judge, …) goes first."""
     names = [f"round-{number:03d}" for number in range(rounds)]
-    reports = {name: run.read(f"heldout/{name}", HeldoutReport) for name in ("base", *names)}
+    reports = {name: scored_reports(run.path, name) for name in ("base", *names)}
     heldout = {name: _intervals(_only(rows, control=False), resamples) for name, rows in reports.items()}
     blind = {name: _intervals(_only(rows, control=True), resamples) for name, rows in reports.items()}
     last = names[-1] if names else "base"
@@ -30,8 +32,13 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
             for stage in ("studies", "start", "ingest", "base", "heldout/base")
             if run.done(stage)
         },
-        "rounds": [_round(run, number) for number in range(rounds)],
+        "rounds": [_round(run, number, head["judge"]) for number in range(rounds)],
         "heldout": heldout,
+        "heldout_judging": {
+            name: run.facts(f"heldout-judging/{name}")["judging"]["judges"]
+            for name in ("base", *names)
+            if run.done(f"heldout-judging/{name}")
+        },
         "gain": _differences(base, _only(reports[last], control=False), resamples) if names else {},
         "blind_control": {
             **{name: intervals for name, intervals in blind.items() if intervals},
@@ -48,6 +55,12 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
     }
 
 
+def _metrics(rows: Iterable[HeldoutReport]) -> list[str]:
+    """The metrics that rows have: the known ones in their order, then judges' scores."""
+    found = {metric for row in rows for metric in row.metrics}
+    return [*(one for one in METRICS if one in found), *sorted(found - set(METRICS))]
+
+
 def _quarantined(run: RunFolder) -> int:
     return (
         run.facts("ingest")["quarantined"] + run.facts("studies")["quarantined"]
@@ -62,7 +75,7 @@ def _only(rows: Iterable[HeldoutReport], *, control: bool) -> list[HeldoutReport
 
 def _intervals(rows: list[HeldoutReport], resamples: int) -> dict[str, Any]:
     intervals = {}
-    for metric in METRICS:
+    for metric in _metrics(rows):
         known = [row for row in rows if metric in row.metrics]
         if known:
             values, patients = [row.metrics[metric] for row in known], [row.patient_id for row in known]
@@ -74,7 +87,7 @@ def _differences(first: list[HeldoutReport], second: list[HeldoutReport], resamp
     """For each metric the paired difference second - first."""
     patients = {row.case_id: row.patient_id for row in first}
     differences = {}
-    for metric in METRICS:
+    for metric in _metrics(second):
         before = {row.case_id: row.metrics[metric] for row in first if metric in row.metrics}
         after = {row.case_id: row.metrics[metric] for row in second if metric in row.metrics}
         if before.keys() & after.keys():
@@ -82,7 +95,7 @@ def _differences(first: list[HeldoutReport], second: list[HeldoutReport], resamp
     return differences
 
 
-def _round(run: RunFolder, number: int) -> dict[str, Any]:
+def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
     name = f"round-{number:03d}"
     sample, pairs, learnt = (run.facts(f"{name}/{stage}") for stage in ("sample", "pairs", "learn"))
     evaluated = run.facts(f"heldout/{name}")
@@ -92,7 +105,8 @@ def _round(run: RunFolder, number: int) -> dict[str, Any]:
         "candidates": run.arrow(f"{name}/candidates", Candidate, ["candidate_id"]).num_rows,
         "judgements": run.arrow(f"{name}/judgements", Judgement, ["judgement_id"]).num_rows,
         "pairs": run.arrow(f"{name}/pairs", Pair, ["pair_id"]).num_rows,
-        "judge_failures": sample["failures"],
+        "judge_failures": sample["judging"]["judges"].get(judge, {}).get("failures", {}),
+        "judging": sample["judging"],
         "dropped": pairs["dropped"],
         "dropped_cases": run.arrow(f"{name}/dropped", Dropped, ["case_id"]).num_rows,
         "seconds": {stage: facts["seconds"] for stage, facts in stages.items()},

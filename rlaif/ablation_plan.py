@@ -1,0 +1,83 @@
+"""The runs of an ablation: names, overrides, and from which other run each of them starts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rlaif.config import Config, ConfigurationError
+from rlaif.judge_choice import named_judge
+from rlaif.launch import CONFIGS
+
+# What the ablation itself sets in each run.
+_VARIED = ("judge", "pairs", "run.seed", "run.name", "run.start_from", "heldout.judges", "ablate")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run: what it varies, its name, and the overrides of its command."""
+
+    judge: str
+    pairs: str
+    seed: int
+    name: str
+    overrides: tuple[str, ...]
+
+
+def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
+    """The runs in their order: the first trains the base for all; the first of a seed samples its first candidates.
+
+    Raises ConfigurationError for overrides that the ablation sets itself, and for two judges of one name.
+    """
+    kept = []
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key == "run.name" or key.startswith("ablate."):
+            continue
+        if key in _VARIED or key.startswith(("judge.", "heldout.judges")):
+            raise ConfigurationError(
+                f"{override}: an ablation sets {key} in each of its runs; say it in ablate.judges, ablate.pairs or "
+                "ablate.seeds, such as 'ablate.judges=[rules,{judge: gpt4, model: my-model}]'"
+            )
+        kept.append(override)
+    settings = config.ablate
+    judges = [_named(entry) for entry in settings.judges]
+    if len({name for name, _ in judges}) < len(judges):
+        raise ConfigurationError("ablate.judges has two judges of one name: give one of them another with name")
+    every = _hydra([entry for _, entry in judges])
+    parts: list[Part] = []
+    leads: dict[int, Path] = {}
+    for seed, (name, entry), pairs in product(settings.seeds, judges, settings.pairs):
+        run = f"{config.run.name}-{name}-{pairs}-{seed}"
+        start = leads.get(seed) or (config.run.root / parts[0].name if parts else None)
+        leads.setdefault(seed, config.run.root / run)
+        own = [*_of_judge(entry), f"pairs={pairs}", f"run.seed={seed}", f"run.name={run}", f"heldout.judges={every}"]
+        own += [f"run.start_from={json.dumps(str(start))}"] if start is not None else []
+        parts.append(Part(name, pairs, seed, run, (*kept, *own)))
+    return parts
+
+
+def _named(entry: str | dict[str, Any]) -> tuple[str, str | dict[str, Any]]:
+    try:
+        values = named_judge(entry, "ablate.judges", CONFIGS / "judge")
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return str(values["name"]), entry
+
+
+def _of_judge(entry: str | dict[str, Any]) -> list[str]:
+    if isinstance(entry, str):
+        return [f"judge={entry}"]
+    changed = {key: value for key, value in entry.items() if key != "judge"}
+    return [f"judge={entry['judge']}", *(f"judge.{key}={_hydra(value)}" for key, value in changed.items())]
+
+
+def _hydra(value: Any) -> str:
+    """A value as Hydra's grammar reads it back: JSON, but for the keys of mappings, which stand without quotes."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_hydra(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_hydra(inner) for inner in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

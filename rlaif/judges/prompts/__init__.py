@@ -1,0 +1,71 @@
+"""The prompts of the judges: one YAML file for each version, never changed once verdicts were given under its name."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from string import Formatter
+
+import yaml
+
+from rlaif.judges.asking import Message, Question
+
+
+class PromptError(ValueError):
+    """A prompt that is not there or lacks a part."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The words of a judge: `question` names its texts in braces, the forms ask for the answer's shape."""
+
+    name: str
+    system: str
+    question: str
+    text_form: str
+    schema_form: str
+    repair: str
+
+    def ask(self, texts: Mapping[str, str], *, max_tokens: int, schema: Mapping[str, object] | None = None) -> Question:
+        """The question about some texts, each fenced as data."""
+        fenced = {name: fence(text) for name, text in texts.items()}
+        # Not `str.format` as a whole: a report may hold braces itself.
+        parts = [
+            literal + (fenced[field] if field is not None else "")
+            for literal, field, _, _ in Formatter().parse(self.question)
+        ]
+        messages = (Message("system", self.system), Message("user", "".join(parts)))
+        return Question(messages, max_tokens, self.text_form, self.schema_form, schema)
+
+    def again(self, question: Question, reply: str, *, structured: bool) -> Question:
+        """The one question that follows a reply in which nothing could be read."""
+        messages = (*question.put(structured=structured), Message("assistant", reply), Message("user", self.repair))
+        return Question(messages, max_tokens=32, attempt=1)
+
+
+def fence(text: str) -> str:
+    """A text between two marks that it cannot hold itself, so that nothing in it ends the fence.
+
+    The mark is made of the text, so that the same text always gives the same question.
+    """
+    number = 0
+    while True:
+        mark = hashlib.sha256(f"{number}\x1f{text}".encode()).hexdigest()[:12]
+        if mark not in text:
+            return f"[text {mark}]\n{text}\n[end of text {mark}]"
+        number += 1
+
+
+@cache
+def load_prompt(name: str) -> Prompt:
+    """The prompt of that name; raises PromptError for one that is not there."""
+    folder = files(__package__)
+    names = sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))
+    if name not in names:
+        raise PromptError(f"there is no prompt {name} in rlaif/judges/prompts; there are {', '.join(names)}")
+    values = yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    try:
+        return Prompt(name=name, **values)
+    except TypeError as error:
+        raise PromptError(f"rlaif/judges/prompts/{name}.yaml: {error}") from error

@@ -1,0 +1,63 @@
+"""Where report text may go: what a chat judge's settings refuse before anything is sent."""
+
+import pytest
+from pydantic import ValidationError
+
+from rlaif.judges.prompts import PromptError, fence, load_prompt
+from rlaif.judges.settings import Gpt4JudgeSettings
+
+VALUES = {"kind": "gpt4", "name": "gpt4", "model": "m", "prompt": "gpt4-1", "threshold": 3.0}
+
+
+def settings(base_url: str, **changes: object) -> Gpt4JudgeSettings:
+    return Gpt4JudgeSettings.model_validate({**VALUES, "base_url": base_url, **changes})
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000/v1", "http://localhost/v1", "http://[::1]:8/v1"])
+def test_this_machine_may_always_be_asked(address: str) -> None:
+    assert settings(address).base_url == address
+
+
+@pytest.mark.parametrize(
+    ("address", "changes", "words"),
+    [
+        ("https://api.example.org/v1", {}, "would send report text to api.example.org, which is not in allowed_hosts"),
+        ("https://127.0.0.1.example.org/v1", {}, "not in allowed_hosts"),
+        ("https://127.0.0.1@example.org/v1", {}, "is no address"),
+        ("http://user:key@127.0.0.1/v1", {}, "without a key"),
+        ("ftp://127.0.0.1/v1", {}, "is no address"),
+        ("127.0.0.1:8000", {}, "is no address"),
+        ("http://127.0.0.1/v1?key=1", {}, "neither"),
+        ("http://model.example.org/v1", {"allowed_hosts": ["model.example.org"]}, "is not encrypted"),
+        ("http://127.0.0.1/v1", {"max_cost_usd": 1.0}, "needs usd_per_million_prompt_tokens"),
+        ("http://127.0.0.1/v1", {"key_variable": "my key"}, "String should match"),
+    ],
+)
+def test_other_addresses_are_refused_with_what_to_set(address: str, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        settings(address, **changes)
+
+
+def test_a_host_that_is_allowed_may_be_asked() -> None:
+    assert settings("https://api.example.org/v1", allowed_hosts=["api.example.org"]).host == "api.example.org"
+
+
+def test_prices_are_of_a_million_tokens() -> None:
+    priced = settings(
+        "http://127.0.0.1/v1", usd_per_million_prompt_tokens=2.5, usd_per_million_completion_tokens=10.0, max_cost_usd=1
+    )
+    assert priced.cost_usd(1_000_000, 100_000) == pytest.approx(3.5)
+    assert settings("http://127.0.0.1/v1").cost_usd(10**6, 10**6) == 0.0
+
+
+def test_a_prompt_that_is_not_there_is_said() -> None:
+    with pytest.raises(PromptError, match="there is no prompt gpt4-0 in rlaif/judges/prompts; there are gpt4-1, llm_"):
+        load_prompt("gpt4-0")
+    with pytest.raises(PromptError, match="there is no prompt"):
+        load_prompt("../../rules")
+
+
+def test_a_fence_is_the_same_for_the_same_text_and_closes_where_the_text_ends() -> None:
+    assert fence("a nodule") == fence("a nodule") != fence("a nodule ")
+    mark = fence("a nodule").split()[1].rstrip("]")
+    assert fence("a nodule") == f"[text {mark}]\na nodule\n[end of text {mark}]"
