@@ -5,7 +5,7 @@ independent. Four statistics of 5,000 candidates with 500 resamples take two to 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -21,8 +21,8 @@ from rlaif.records import Comparison, Judgement, records_of
 
 GRADES = 5
 RESAMPLES = 500
-# An interval ready for JSON: {mean, low, high, n}; the bounds are None where there is one case only.
-IntervalValues = dict[str, float | int | None]
+# An interval ready for JSON: {mean, low, high, n}; the bounds are None where there is one case or patient only.
+IntervalValues = dict[str, Any]
 _JUDGEMENT_COLUMNS = ("round", "judge", "case_id", "candidate_id", "score", "scale_low", "scale_high")
 
 
@@ -73,14 +73,15 @@ def resampled(
     return {"mean": mean, "low": low, "high": high, "n": len(cases)}
 
 
-def mean_over_cases(
-    values: Sequence[float], cases: Sequence[str], *, resamples: int, seed: int = 0
+def clustered_mean(
+    values: Sequence[float], groups: Sequence[Hashable], *, resamples: int, seed: int = 0
 ) -> IntervalValues | None:
-    """The mean of values with its 95 % interval over cases; None where there are no values."""
+    """The mean of values with its 95 % interval over groups (cases, patients); None where there are no values."""
     if len(values) == 0:
         return None
-    interval: IntervalValues = asdict(bootstrap(values, cases, resamples=resamples, seed=seed))
-    return interval if len(set(cases)) > 1 else interval | {"low": None, "high": None}
+    interval: IntervalValues = asdict(bootstrap(values, groups, resamples=resamples, seed=seed))
+    # Of one group every resample is the same, which would look like certainty.
+    return interval if len(set(groups)) > 1 else interval | {"low": None, "high": None}
 
 
 def cases_by_size(cases: Sequence[str]) -> list[NDArray[np.intp]]:
@@ -137,7 +138,7 @@ def score_agreement(
         "spearman": resampled(lambda items: spearman(x[items], y[items]), cases, **with_seed),
         "kendall": resampled(lambda items: kendall(x[items], y[items]), cases, **with_seed),
         "kappa": resampled(lambda items: kappa(a[items], b[items], weights="quadratic"), cases, **with_seed),
-        "order": mean_over_cases(same, of_case, **with_seed),
+        "order": clustered_mean(same, of_case, **with_seed),
     }
 
 
@@ -243,8 +244,8 @@ def _bias(rows: Sequence[Comparison], resamples: int, seed: int) -> dict[str, An
     same = [float(len(set(winners.values())) == 1) for _, winners in whole]
     return {
         "comparisons": len(rows),
-        "first_place": mean_over_cases(won_first, first_cases, resamples=resamples, seed=seed),
-        "orders_agree": mean_over_cases(same, [case for case, _ in whole], resamples=resamples, seed=seed),
+        "first_place": clustered_mean(won_first, first_cases, resamples=resamples, seed=seed),
+        "orders_agree": clustered_mean(same, [case for case, _ in whole], resamples=resamples, seed=seed),
         "ties": sum(row.verdict == "tie" for row in rows),
         "failures": dict(sorted(Counter(row.failure for row in rows if row.failure is not None).items())),
     }

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlaif.metrics.agreement import RESAMPLES, grades_of, kappa, mean_over_cases, resampled, score_agreement
+from rlaif.metrics.agreement import RESAMPLES, clustered_mean, grades_of, kappa, resampled, score_agreement
 from rlaif.metrics.ratings import Choice, Pair, Ratings
 
 Scale = tuple[float, float]
@@ -163,6 +163,6 @@ def _choices_against(
         "pairs": len(chosen),
         "cases": len({*cases}),
         "failures": len(own.keys() & others.keys()) - len(chosen),
-        "accuracy": mean_over_cases(right, _cases(ratings, (a for a, _ in decided)), **sampling),
+        "accuracy": clustered_mean(right, _cases(ratings, (a for a, _ in decided)), **sampling),
         "kappa": resampled(lambda items: kappa(first[items], second[items]), cases, **sampling),
     }
