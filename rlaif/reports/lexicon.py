@@ -167,7 +167,7 @@ FINDING_PHRASES: dict[str, tuple[str, ...]] = {
         "vascular congestion", "pulmonary vascular congestion", "pulmonary venous congestion", "pulmonary congestion",
         "vascular redistribution", "cephalization", "vascular prominence", "vascular engorgement",
         "venous congestion", "pulmonary venous hypertension", "engorgement of the pulmonary vasculature",
-        "prominent pulmonary vasculature", "engorged pulmonary vasculature", 
+        "prominent pulmonary vasculature", "engorged pulmonary vasculature",
         "prominence of the pulmonary vasculature", "prominence of the central pulmonary vasculature",
         "pulmonary vascular prominence", "increased pulmonary vascularity", "pulmonary vascularity is increased",
         "pulmonary vasculature is increased", "pulmonary vasculature is prominent", "pulmonary vasculature is engorged",

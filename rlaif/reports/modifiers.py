@@ -85,8 +85,7 @@ _RESOLUTIONS = ("resolution of", "interval resolution of", "complete resolution 
 NEGATION_PHRASES = (
     "no", "not", "without", "nor", "neither", "never", "free of", "free from", "absence of", "negative for",
     "lack of", "lack", "lacking", *_RESOLUTIONS, "no evidence of", "rather than", "instead of", "removal of",
-    "no sign of", "clear of", "devoid of", "exclude",
-    "nothing",
+    "no sign of", "clear of", "devoid of", "exclude", "nothing",
 )  # fmt: skip
 _SEEN_WORDS = (
     "seen", "observed", "detected", "identified", "present", "noted", "evident", "found", "visualized", "visualised",
@@ -97,8 +96,7 @@ _SEEN_ADVERBS = ("", "clearly ", "definitely ", "currently ", "be ", "been ", "b
 _RESOLVED = (
     "has resolved", "have resolved", "has cleared", "have cleared", "resolved", "completely resolved",
     "has completely resolved", "have completely resolved", "fully resolved", "has since resolved",
-    "have since resolved",
-    "is resolved", "are resolved", "has disappeared", "have disappeared",
+    "have since resolved", "is resolved", "are resolved", "has disappeared", "have disappeared",
 )  # fmt: skip
 RESOLVED_PHRASES = frozenset({*_RESOLUTIONS, *_RESOLVED})
 # Denials that another one before them turns round.
@@ -116,8 +114,8 @@ AFFIRMATION_PHRASES = tuple(_SEEN_WORDS)
 # Phrases whose words would otherwise be read as a negation, a finding, a size or a side.
 IGNORED_PHRASES = (
     "not only", "not resolved", "has not resolved", "have not resolved", "not completely resolved", "mass effect",
-    "no mass effect", "body mass", "large airway", "small airway",
-    "small bowel", "large bowel", "left ventricle", "left ventricular", "left atrium", "left atrial",
+    "no mass effect", "body mass", "large airway", "small airway", "small bowel", "large bowel", "left ventricle",
+    "left ventricular", "left atrium", "left atrial",
     "right ventricle", "right ventricular", "right atrium", "right atrial", "left anterior descending", "left heart",
     "right heart", "left main", "heart failure", "aortic valve", "mitral valve", "mitral annulus", "mitral annular",
     "left upper quadrant", "right upper quadrant", "joint effusion", "fluid overload", "fluid status",

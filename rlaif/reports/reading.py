@@ -1,7 +1,6 @@
 """Findings from a head and its attributes: which label, which side, place, size and severity."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rlaif.reports.findings import Change, Finding, Severity, Side
 from rlaif.reports.heads import Head
@@ -92,20 +91,18 @@ def findings_of(head: Head, sentence: str) -> Iterator[Finding]:
     if side is None and location in ("middle lobe", "lingula"):
         # Only the right lung has a middle lobe, only the left a lingula.
         side = "right" if location == "middle lobe" else "left"
-    found = Finding(
-        name="",
-        present=head.present,
-        side=side,
-        location=location,
-        size_mm=max(sizes) if sizes else None,
-        severity=_severity_of(head),
-        sentence=sentence,
-        certainty="possible" if head.possible and head.present else "definite",
-    )
+    severity, size = _severity_of(head), max(sizes, default=None)
     for name in _names(head):
-        found = replace(found, change=_change_of(head, name))
-        if name in WITHOUT_PLACE:
-            aortic = name == "arterial wall calcification" and any(a.value == "aorta" for a in head.attributes)
-            yield replace(found, name=name, side=None, location="aorta" if aortic else None)
-        else:
-            yield replace(found, name=name)
+        placed = name not in WITHOUT_PLACE
+        aortic = name == "arterial wall calcification" and any(a.value == "aorta" for a in head.attributes)
+        yield Finding(
+            name=name,
+            present=head.present,
+            side=side if placed else None,
+            location=location if placed else "aorta" if aortic else None,
+            size_mm=size,
+            severity=severity,
+            sentence=sentence,
+            certainty="possible" if head.possible and head.present else "definite",
+            change=_change_of(head, name) if head.attributes else None,
+        )
