@@ -25,6 +25,8 @@ MATCHED_LENGTH = 0.1
 WARN_LENGTH = 0.15
 WARN_CORRELATION = 0.5
 _FEWEST_CANDIDATES = 3
+# Differences of equal scores may miss 0 by this.
+_ROUNDING = 1e-9
 _ALSO_GAINS = ("finding_f1", "hallucinated", "report_words")
 Gains = Mapping[str, Mapping[str, Any]]
 
@@ -109,13 +111,13 @@ def length_guard(lengths: RoundLengths, *, resamples: int = 2000) -> dict[str, I
     """
     cases, correlations = _within_case(lengths.candidates)
     unequal = [(case, float(chosen > rejected)) for case, chosen, rejected in lengths.pairs if chosen != rejected]
-    differences = [float(chosen - rejected) for _, chosen, rejected in lengths.pairs]
+    longer_by = [float(chosen - rejected) for _, chosen, rejected in lengths.pairs]
     return {
         "correlation": clustered_mean(correlations, cases, resamples=resamples),
         "chosen_longer": clustered_mean(
             [value for _, value in unequal], [case for case, _ in unequal], resamples=resamples
         ),
-        "chosen_minus_rejected": clustered_mean(differences, [case for case, *_ in lengths.pairs], resamples=resamples),
+        "chosen_minus_rejected": clustered_mean(longer_by, [case for case, *_ in lengths.pairs], resamples=resamples),
     }
 
 
@@ -199,11 +201,11 @@ def _length_matched(
 
 
 def _above_zero(interval: Mapping[str, Any]) -> bool:
-    return interval["low"] is not None and interval["low"] > 0
+    return interval["low"] is not None and interval["low"] > _ROUNDING
 
 
 def _below_zero(interval: Mapping[str, Any]) -> bool:
-    return interval["high"] is not None and interval["high"] < 0
+    return interval["high"] is not None and interval["high"] < -_ROUNDING
 
 
 def _told(interval: Mapping[str, Any], metric: str) -> str:
@@ -225,7 +227,7 @@ def _judge_warnings(metric: str, gains: Gains, *, rounds_done: bool) -> list[str
         f"{'fell' if _below_zero(gains[name]) else 'may have fallen'} ({_told(gains[name], name)}): the policy may "
         "please its judge without writing truer reports."
         for name in others
-        if gains[name]["mean"] < 0
+        if gains[name]["mean"] < -_ROUNDING
     ]
 
 
@@ -233,7 +235,7 @@ def _length_warnings(
     metric: str, gains: Gains, first: Sequence[HeldoutReport], last: Sequence[HeldoutReport]
 ) -> list[str]:
     """Reports grow or shrink while the training judge's score rises."""
-    if metric not in gains or "report_words" not in gains or gains[metric]["mean"] <= 0:
+    if metric not in gains or "report_words" not in gains or gains[metric]["mean"] <= _ROUNDING:
         return []
     before, after = _values(first, "report_words"), _values(last, "report_words")
     common = before.keys() & after.keys()

@@ -131,6 +131,9 @@ def test_a_fall_that_may_be_chance_is_told_as_such() -> None:
     # What the training judge does not like better either is no sign of gaming.
     fell = [report(case, mine_score=0.9, green_score=0.4) for case in range(20)]
     assert told(base, fell) == []
+    # (0.1 + 0.2) - 0.3 is above 0 in binary, and nothing.
+    same = [report(case, mine_score=1.5, green_score=0.5 - (0.1 + 0.2 - 0.3)) for case in range(20)]
+    assert told(base, same) == []
 
 
 @pytest.mark.parametrize(("words", "warned"), [(115, ""), (116, "grew by 16 %"), (85, ""), (80, "shrank by 20 %")])
