@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlaif.files import RunError
@@ -25,7 +25,8 @@ NAMESPACE = "rlaif"
 FORMAT = 1
 IDLE_S = 300.0
 REFRESH_S = 5.0
-TIMEOUT_S = 60.0
+# Opening a folder of a million replies takes 20 seconds of one core, more on a busy machine.
+TIMEOUT_S = 120.0
 LOOK_AGAIN_S = 0.2
 ITEMS_A_CALL = 64
 
@@ -177,15 +178,16 @@ class ReplyCache:
         return [None] * len(replies)
 
     async def _ask(self, method: str, argument: Any) -> Any:
-        lost: RayActorError | None = None
+        lost: RayActorError | ObjectLostError | None = None
         try:
             async with asyncio.timeout(self.timeout_s):
                 while True:
                     try:
                         if self._found is None:
                             self._found = await asyncio.to_thread(self._writer)
-                        return await getattr(self._found, method).remote(argument)
-                    except RayActorError as error:
+                        if self._found is not None:
+                            return await getattr(self._found, method).remote(argument)
+                    except (RayActorError, ObjectLostError) as error:
                         # It ended itself or was killed: its name is free in a moment.
                         lost, self._found = error, None
                     await asyncio.sleep(LOOK_AGAIN_S)
@@ -200,16 +202,16 @@ class ReplyCache:
             raise RunError(*getattr(error, "cause", error).args) from None
 
     def _writer(self) -> Any:
+        """The folder's actor, started where there is none; None where it came and went meanwhile."""
         name = f"replies-{FORMAT}-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:32]}"
-        return ReplyWriterActor.options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            # Where the folder is no shared one, it stands beside the first who asked.
-            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True),
-        ).remote(str(self.folder), self.idle_s)
+        # Where the folder is no shared one, the actor stands beside the first who asked.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True, "num_cpus": 0}
+        try:
+            return ReplyWriterActor.options(**options, scheduling_strategy=here).remote(str(self.folder), self.idle_s)
+        except ValueError:
+            # Somebody else's took the name first, and has ended since.
+            return None
 
 
 ReplyWriterActor: Any = ray.remote(ReplyWriter)
