@@ -18,6 +18,7 @@ from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings, StrategyName
 from rlaif.section import Section
+from rlaif.serve_settings import ServeSettings
 from rlaif.storage import is_remote
 from rlaif.volumes.recipes import check_recipe
 
@@ -139,6 +140,7 @@ class Config(Section):
     ingest: IngestSettings
     heldout: HeldoutSettings
     ablate: AblateSettings
+    serve: ServeSettings
     cluster: ClusterSettings
 
     @model_validator(mode="before")
