@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ray
 
@@ -15,9 +14,6 @@ from rlaif.judges.llm_parser import LlmParserJudge
 from rlaif.judges.rules_judge import RulesJudge
 from rlaif.judges.settings import GreenJudgeSettings, LeafJudge, LlmParserJudgeSettings, RulesJudgeSettings
 from rlaif.records import Comparison, Judgement
-
-if TYPE_CHECKING:
-    from actors.reply_cache import ReplyCache
 
 
 @dataclass(frozen=True)
@@ -61,19 +57,24 @@ class Judge:
         settings = self.settings
         if isinstance(settings, RulesJudgeSettings):
             return RulesJudge(), nobody
-        if isinstance(settings, GreenJudgeSettings):
-            from actors.green import green_judge
-
-            return await asyncio.to_thread(green_judge, settings, self._seed), nobody
-        from actors.chat_ask import ChatAsk
-
-        judge = LlmParserJudge(settings) if isinstance(settings, LlmParserJudgeSettings) else Gpt4Judge(settings)
-        return judge, ChatAsk(settings, self._run, self._cache())
-
-    def _cache(self) -> "ReplyCache":
+        # The others' libraries are imported where they are needed alone.
         from actors.reply_cache import ReplyCache
 
-        return ReplyCache(self._replies)
+        replies, payer = ReplyCache(self._replies), f"{self._run}#{settings.name}"
+        if isinstance(settings, GreenJudgeSettings):
+            from actors.engine_ask import EngineAsk
+            from actors.kept_ask import KeptAsk
+            from rlaif.judges.green import GreenJudge, official_green
+
+            engine = await asyncio.to_thread(EngineAsk, settings, self._seed)
+            official = await asyncio.to_thread(official_green)
+            judge = GreenJudge(engine.identity, official, max_tokens=settings.max_tokens, words=settings.words)
+            return judge, KeptAsk(engine, replies, payer, f"{settings.name}:{engine.identity}")
+        from actors.chat_ask import ChatAsk
+
+        spent_usd = await replies.spent(payer)
+        chat = LlmParserJudge(settings) if isinstance(settings, LlmParserJudgeSettings) else Gpt4Judge(settings)
+        return chat, ChatAsk(settings, payer, replies, spent_usd=spent_usd)
 
 
 async def nobody(question: Question) -> Reply:

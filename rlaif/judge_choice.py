@@ -42,4 +42,7 @@ def named_judge(entry: Any, place: str, folder: Path) -> Any:
         raise ValueError(f"{place}: there is no judge {name}{hint}; there are {', '.join(names)}")
     own = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
     changed = {key: value for key, value in entry.items() if key != "judge"} if isinstance(entry, Mapping) else {}
-    return {**own, **changed}
+    values = {**own, **changed}
+    if missing := [key for key, value in values.items() if value == "???"]:
+        raise ValueError(f"{place}: judge {name} needs {missing[0]}: write {{judge: {name}, {missing[0]}: ...}}")
+    return values

@@ -12,6 +12,7 @@ import pytest
 from rlaif.records import (
     Candidate,
     Case,
+    Comparison,
     Dropped,
     HeldoutReport,
     Ingested,
@@ -44,7 +45,7 @@ CANDIDATE = Candidate(
 )  # fmt: skip
 JUDGEMENT = Judgement(
     "c1.0.0.rules", "c1.0.0", "c1", 0, "rules", "1", 0.5, 0.0, 1.0, None, "one of two", {"matched": 1, "omitted": 1},
-    None, False, 0.01, 0, 0, 0.0,
+    {"official": 0.25}, None, False, 0.01, 0, 0, 0.0,
 )  # fmt: skip
 RECORDS: list[Any] = [
     STUDY,
@@ -56,7 +57,9 @@ RECORDS: list[Any] = [
     CANDIDATE,
     replace(CANDIDATE, token_ids=(), logprobs=(), feature_key=None, usable=False),
     JUDGEMENT,
-    replace(JUDGEMENT, score=None, failure="no_reference", counts=None),
+    replace(JUDGEMENT, score=None, failure="no_reference", counts=None, scores=None),
+    Comparison("k", "c1", 0, "llm_parser", "c1.0.0", "c1.0.1", "ab", "tie", None, "Better: tie"),
+    Comparison("l", "c1", 0, "llm_parser", "c1.0.0", "c1.0.1", "ba", None, "parse", None),
     Pair("p", "c1", 0, "strategy1", "Describe.", "good", "bad", None, "c1.0.1", None, 0.25, None, "rules"),
     Dropped("c2", 0, "all good"),
     HeldoutReport("c1", "s1", "p1", True, None, "Clear.", "stop", 1, {"report_words": 1.0}),
@@ -80,7 +83,7 @@ def test_the_schema_is_that_of_the_design() -> None:
     assert schema.field("feature_key").nullable and not schema.field("text").nullable
     assert " ".join(schema_of(Judgement).names) == (
         "judgement_id candidate_id case_id round judge judge_version score scale_low scale_high failure explanation "
-        "counts raw cached latency_s prompt_tokens completion_tokens cost_usd"
+        "counts scores raw cached latency_s prompt_tokens completion_tokens cost_usd"
     )
     assert {"prompt", "chosen", "rejected"} <= set(schema_of(Pair).names)
 

@@ -32,7 +32,7 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
             for stage in ("studies", "start", "ingest", "base", "heldout/base")
             if run.done(stage)
         },
-        "rounds": [_round(run, number, head["judge"]) for number in range(rounds)],
+        "rounds": [_round(run, number, str(head.get("judge"))) for number in range(rounds)],
         "heldout": heldout,
         "heldout_judging": {
             name: run.facts(f"heldout-judging/{name}")["judging"]["judges"]

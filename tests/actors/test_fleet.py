@@ -78,8 +78,8 @@ def test_a_stream_that_stops_coming_is_named(cluster: None) -> None:
 def test_a_round_whose_judge_died_goes_on_from_what_is_durable(fleet: Fleet, small: Any, tmp_path: Path) -> None:
     config = small.config("judge.batch=6")
     with RunFolder.open(tmp_path, "run", config.plain()) as run:
-        ray.kill(fleet.judges[0])
-        with pytest.raises(ActorLost, match="judge died: "):
+        ray.kill(fleet.judge(config.leaf_judges["rules"]).actors[0])
+        with pytest.raises(ActorLost, match="judge rules died: "):
             sample_and_judge(run, config, fleet, cases(4), small.first, 0)
         before = {one.candidate_id: one.sampled_at for one in run.read("round-000/candidates", Candidate)}
         assert len(before) % 6 == 0 and before and not run.done("round-000/sample")

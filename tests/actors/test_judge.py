@@ -7,8 +7,8 @@ import pytest
 import ray
 
 from actors.fleet import Fleet
-from actors.judge import ToJudge
-from rlaif.records import Candidate, Judgement
+from actors.judging import judged_case
+from rlaif.records import Candidate, Case, Judgement
 from rlaif.reports.region_reports import region_prompt
 
 pytestmark = pytest.mark.slow
@@ -37,14 +37,16 @@ def candidate(number: int, text: str, reason: str = "stop") -> Candidate:
     )
 
 
-def judged(fleet: Fleet, batch: list[ToJudge]) -> list[Judgement]:
-    judgements: list[Judgement] = ray.get(fleet.judges[0].judge.remote(batch), timeout=120)
+def judged(fleet: Fleet, *batch: tuple[Candidate, str | None]) -> list[Judgement]:
+    cases = [judged_case(Case("case-0", "s", "p", one.prompt, target, None, None), [one]) for one, target in batch]
+    actor = fleet.judge(fleet.config.leaf_judges["rules"]).actors[0]
+    judgements: list[Judgement] = ray.get(actor.judge.remote(cases, 2), timeout=120).judgements
     return judgements
 
 
 def test_scores_follow_the_findings(fleet: Fleet) -> None:
     texts = (REFERENCE, "There is a 12 mm nodule in the right upper lobe.", "Left pleural effusion.")
-    judgements = judged(fleet, [ToJudge(candidate(n, text), REFERENCE) for n, text in enumerate(texts)])
+    judgements = judged(fleet, *((candidate(n, text), REFERENCE) for n, text in enumerate(texts)))
     assert [one.score for one in judgements] == pytest.approx([1.0, 0.5, 0.0])
     assert [one.candidate_id for one in judgements] == ["case-0.2.0", "case-0.2.1", "case-0.2.2"]
     assert [one.judgement_id for one in judgements] == [f"case-0.2.{n}.rules" for n in range(3)]
@@ -55,13 +57,11 @@ def test_scores_follow_the_findings(fleet: Fleet) -> None:
 def test_what_cannot_be_judged_has_a_failure_and_no_score(fleet: Fleet) -> None:
     judgements = judged(
         fleet,
-        [
-            ToJudge(candidate(0, ""), REFERENCE),
-            ToJudge(candidate(1, REFERENCE, reason="length"), REFERENCE),
-            ToJudge(candidate(2, "", reason="prompt_too_long"), REFERENCE),
-            ToJudge(candidate(3, REFERENCE), None),
-            ToJudge(candidate(4, REFERENCE), "  "),
-        ],
+        (candidate(0, ""), REFERENCE),
+        (candidate(1, REFERENCE, reason="length"), REFERENCE),
+        (candidate(2, "", reason="prompt_too_long"), REFERENCE),
+        (candidate(3, REFERENCE), None),
+        (candidate(4, REFERENCE), "  "),
     )
     assert [one.score for one in judgements] == [None] * 5
     assert [one.failure for one in judgements] == ["invalid_candidate"] * 3 + ["no_reference"] * 2
@@ -76,11 +76,11 @@ def test_regions_are_judged_by_their_sentences(fleet: Fleet) -> None:
     )
     asked = region_prompt(("pleura", "heart"))
     judgements = judged(
-        fleet, [ToJudge(replace(candidate(n, text), prompt=asked), reference) for n, text in enumerate(texts)]
+        fleet, *((replace(candidate(n, text), prompt=asked), reference) for n, text in enumerate(texts))
     )
     assert [one.score for one in judgements] == [1.0, None, 1.0]
     assert judgements[1].failure == "invalid_candidate"
 
 
 def test_an_empty_batch_gives_nothing(fleet: Fleet) -> None:
-    assert judged(fleet, []) == []
+    assert judged(fleet) == []

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from actors.heldout import heldout_report, heldout_requests
 from actors.requests import Request
-from actors.rounds import heldout_report, heldout_requests, learn
+from actors.rounds import learn
 from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, Case
 from rlaif.reports.region_reports import region_prompt, region_slots
@@ -93,6 +94,7 @@ def test_a_round_without_pairs_hands_on_its_own_adapters_and_not_those_of_the_ba
             (folder / name).write_text(f"{folder.name} {name}")
     with RunFolder.open(tmp_path, "run", {}) as run:
         for round_, policy in enumerate((base, trained)):
+            run.finish(f"round-{round_:03d}/sample", judging={})
             run.finish(f"round-{round_:03d}/pairs", pairs=0)
             copy = learn(run, config, fleet, policy, base, round_)
             names = {path.name for path in copy.rglob("*") if path.is_file()}

@@ -162,6 +162,7 @@ def build_round(run: Path, number: int, cases: int) -> None:
                 f"Explained {name} <b>plainly</b>.",
                 {"matched": 2, "false_finding": 1},
                 None,
+                None,
                 False,
                 0.0,
                 0,

@@ -39,8 +39,8 @@ def candidate(number: int) -> Candidate:
 def judgement(number: int, score: float | None) -> Judgement:
     failure = None if score is not None else "no_reference"
     return Judgement(
-        f"a{number}.rules", f"a{number}", "a", 0, "rules", "1", score, 0.0, 1.0, failure, "", None, None, False, 0.0, 0,
-        0, 0.0,
+        f"a{number}.rules", f"a{number}", "a", 0, "rules", "1", score, 0.0, 1.0, failure, "", None, None, None, False, 0.0,
+        0, 0, 0.0,
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def make_round(run: RunFolder, number: int) -> None:
     run.finish(
         f"{name}/sample",
         seconds=4.0,
-        failures={"no_reference": 1},
+        judging={"judges": {"rules": {"failures": {"no_reference": 1}}}, "agreement": []},
         repeated_calls=2,
         version=number,
         checksum=f"w{number}",
