@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from chat_server import ChatServer
 
 if TYPE_CHECKING:
     from actors.fleet import Fleet
@@ -125,6 +126,14 @@ def bucket() -> Iterator[Bucket]:
     maker.create_dir("cts")
     yield Bucket(f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1")
     server.stop()
+
+
+@pytest.fixture
+def chat_server() -> Iterator[ChatServer]:
+    """A chat service on this machine, which answers as a test tells it."""
+    server = ChatServer()
+    yield server
+    server.close()
 
 
 def end(process: subprocess.Popen[Any]) -> None:
