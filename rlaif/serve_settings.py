@@ -36,7 +36,5 @@ class ServeSettings(Section):
     @model_validator(mode="after")
     def _whole_gpus(self) -> "ServeSettings":
         if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(
-                f"gpus={self.gpus:g} splits the model over a part of a GPU: set a whole number, or below 1"
-            )
+            raise ValueError(f"gpus={self.gpus:g} is neither a part of a GPU nor a whole number of them")
         return self
