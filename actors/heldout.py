@@ -89,7 +89,7 @@ def _judge(run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], 
     for leaf in judging.leaves.values():
         if isinstance(leaf, LlmParserJudgeSettings):
             _settle_even(judging, leaf, pairs, version)
-    progress = Progress(f"held-out, {name}, judged", len(pairs) * len(judging.leaves))
+    progress = Progress(f"held-out, {name}, judged", judging.number(pairs))
     run.finish(stage, **judge_stage(judging, fleet, pairs, version, progress), seconds=time.monotonic() - started)
 
 
@@ -98,18 +98,18 @@ def _settle_even(judging: Judging, leaf: LlmParserJudgeSettings, cases: Sequence
     judge, settled = LlmParserJudge(leaf), []
     for case in cases:
         texts = {one.text for one in case.reports}
-        if judging.left(leaf.name, case.case_id) and len(texts) == 1 and None not in texts:
+        if judging.left(leaf.name, case.case_id) and len(texts) == 1:
             shown = judging.shaped(leaf, case)
             verdicts = CaseVerdicts(tuple(EVEN for _ in shown.reports))
             settled += judgements_of(shown, verdicts, leaf.name, judge, version)
     judging.settle(settled)
 
 
-def _texts(run: RunFolder, config: Config, name: str, cases: Sequence[Case]) -> dict[str, str | None]:
-    """What was written of each case as judges see it; None for a report that was cut off."""
+def _texts(run: RunFolder, config: Config, name: str, cases: Sequence[Case]) -> dict[str, str]:
+    """What was written of each case as judges see it, cut off or not: it is what the policy says."""
     prompts = {case.case_id: case.prompt for case in cases}
     return {
-        row.case_id: judged_text(prompts[row.case_id], row.text) if row.finish_reason == "stop" else None
+        row.case_id: judged_text(prompts[row.case_id], row.text)
         for row in run.read(f"heldout/{name}", HeldoutReport)
         if not row.control
     }

@@ -76,6 +76,11 @@ class Judging:
         """Whether a judge has still to judge a case."""
         return (judge, case_id) not in self._done
 
+    def number(self, cases: Iterable[JudgedCase]) -> int:
+        """How many judgements are still to be made of some cases."""
+        left = ((leaf, case) for case in cases for name, leaf in self.leaves.items() if self.left(name, case.case_id))
+        return sum(len(self.shaped(leaf, case).reports) for leaf, case in left)
+
     def settle(self, judgements: Sequence[Judgement]) -> None:
         """Notes judgements for which nobody has to be asked."""
         self.run.append(self.tables[0], Judgement, judgements)

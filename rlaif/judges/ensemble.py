@@ -56,13 +56,16 @@ def combine(settings: EnsembleJudgeSettings, members: Mapping[str, MemberVerdict
 
 
 def combine_all(settings: EnsembleJudgeSettings, rows: Iterable[Mapping[str, Any]]) -> Iterator[Judgement]:
-    """The ensemble's judgement on every candidate, from the members' rows (`COLUMNS`)."""
+    """The ensemble's judgement on every candidate that all members have judged, from their rows (`COLUMNS`)."""
     by_candidate: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     names = {member.name for member in settings.members}
     for row in rows:
         if row["judge"] in names:
             by_candidate[row["candidate_id"]][row["judge"]] = row
     for candidate_id, members in by_candidate.items():
+        # A pairwise member has rows for what it compares a held-out report with, too.
+        if members.keys() != names:
+            continue
         verdict = combine(settings, {name: on_unit_scale(one) for name, one in members.items()})
         first = next(iter(members.values()))
         yield Judgement(

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlaif.ledger import RunFolder
+from rlaif.metrics.guards import RoundLengths, guards_of, round_lengths
 from rlaif.metrics.heldout_scores import scored_reports
 from rlaif.metrics.intervals import bootstrap, paired
 from rlaif.records import Candidate, Dropped, HeldoutReport, Judgement, Pair
@@ -39,6 +40,12 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
             for name in ("base", *names)
             if run.done(f"heldout-judging/{name}")
         },
+        "guards": guards_of(
+            str(head.get("judge")),
+            [_lengths(run, number, str(head.get("judge"))) for number in range(rounds)],
+            reports,
+            resamples=resamples,
+        ),
         "gain": _differences(base, _only(reports[last], control=False), resamples) if names else {},
         "blind_control": {
             **{name: intervals for name, intervals in blind.items() if intervals},
@@ -59,6 +66,17 @@ def _metrics(rows: Iterable[HeldoutReport]) -> list[str]:
     """The metrics that rows have: the known ones in their order, then judges' scores."""
     found = {metric for row in rows for metric in row.metrics}
     return [*(one for one in METRICS if one in found), *sorted(found - set(METRICS))]
+
+
+def _lengths(run: RunFolder, number: int, judge: str) -> RoundLengths:
+    name = f"round-{number:03d}"
+    return round_lengths(
+        number,
+        judge,
+        run.arrow(f"{name}/candidates", Candidate, ["candidate_id", "text"]),
+        run.arrow(f"{name}/judgements", Judgement, ["candidate_id", "case_id", "judge", "score"]),
+        run.arrow(f"{name}/pairs", Pair, ["case_id", "chosen", "rejected"]),
+    )
 
 
 def _quarantined(run: RunFolder) -> int:
