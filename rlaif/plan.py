@@ -7,6 +7,7 @@ from rlaif.config import Config
 from rlaif.datasets.phantom_settings import fingerprint
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.plan_counts import Counts, counts_of
+from rlaif.plan_judges import JudgePlan, judge_plans
 from rlaif.plan_needs import Need, Role, disk_needs, roles_of
 from rlaif.plan_stages import Stage, stages_of
 from rlaif.plan_tables import print_plan
@@ -19,7 +20,7 @@ class Plan:
 
     name: str
     counts: Counts
-    judge_cost_usd: float
+    judges: tuple[JudgePlan, ...]
     stages: tuple[Stage, ...]
     disk: tuple[Need, ...]
     roles: tuple[Role, ...]
@@ -61,8 +62,7 @@ def plan_of(config: Config) -> Plan:
     return Plan(
         name=config.run.name,
         counts=counts,
-        # The rules judge runs here and asks nobody.
-        judge_cost_usd=0.0,
+        judges=judge_plans(config, counts),
         stages=stages_of(config, counts),
         disk=disk_needs(config, counts, policy, size),
         roles=roles_of(config, policy, size, trained),

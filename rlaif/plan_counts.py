@@ -24,11 +24,6 @@ class Counts:
     """Of one evaluation, those of the blind control included."""
     rounds: int
 
-    @property
-    def judge_calls(self) -> int:
-        """Candidates of all rounds: each is judged once."""
-        return self.candidates * self.rounds
-
 
 def counts_of(config: Config, *, image: bool) -> Counts:
     """The counts of a run: from the phantom's settings, or from the tables of a data set on disk."""

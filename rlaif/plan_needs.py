@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlaif.config import Config
 from rlaif.datasets.settings import PhantomDataSettings
-from rlaif.judges.settings import GreenJudgeSettings, LeafJudge
+from rlaif.judges.settings import GreenJudgeSettings, LeafJudge, RulesJudgeSettings
 from rlaif.models.encoders.settings import EncoderSettings
 from rlaif.models.settings import PolicySettings
 from rlaif.plan_counts import Counts
@@ -21,6 +21,8 @@ MIB = 2**20
 RUNTIME_BYTES = {"sampler": 950 * MIB, "learner": 560 * MIB, "judge": 130 * MIB, "ingest": 450 * MIB}
 # A candidate's row: what is not tokens, and for each token its log-prob, id and text.
 ROW_BYTES, TOKEN_BYTES = 500, 16
+# A reply of a judge that asks a model, in the judgement and in the cache.
+REPLY_BYTES = 2000
 # Checkpoints that stand at once: the two that are kept, and the one being written.
 CHECKPOINTS = 3
 # Values that a layer keeps for the backward pass, in widths of the model for each position: rough.
@@ -74,8 +76,10 @@ def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "Po
     needs.append(Need("policies", kept * one, made_of))
     tokens = config.sampler.max_tokens
     rows = counts.candidates * counts.rounds
-    made_of = f"{rows:,} candidates x ({tokens} tokens x {TOKEN_BYTES} + {ROW_BYTES}) bytes, judgements included"
-    needs.append(Need("candidates and judgements", rows * (tokens * TOKEN_BYTES + ROW_BYTES), made_of))
+    asking = sum(not isinstance(judge, RulesJudgeSettings) for judge in config.leaf_judges.values())
+    row = ROW_BYTES + asking * REPLY_BYTES
+    made_of = f"{rows:,} candidates x ({tokens} tokens x {TOKEN_BYTES} + {row}) bytes, judgements included"
+    needs.append(Need("candidates and judgements", rows * (tokens * TOKEN_BYTES + row), made_of))
     return tuple(needs)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rlaif.plan_judges import JudgePlan
 from rlaif.plan_needs import amount
 from rlaif.records import Split
 
@@ -59,9 +60,17 @@ def _counts(plan: "Plan") -> Table:
         f"{counts.heldout_reports * evaluations:,}",
         f"{counts.heldout_reports:,} x {evaluations} evaluations, another patient's features (blind control) included",
     )
-    cost = f"${plan.judge_cost_usd:,.2f}" if plan.judge_cost_usd else "free: the rules run on these actors"
-    table.add_row("judge calls", f"{counts.judge_calls:,}", f"one a sample; {cost}")
+    for judge in plan.judges:
+        asks = f"{judge.questions:,} questions at most" if judge.questions else "asks nobody"
+        table.add_row(f"judgements by {judge.name}", f"{judge.judgements:,}", f"{asks}; {_cost(judge)}")
     return table
+
+
+def _cost(judge: JudgePlan) -> str:
+    if judge.cost_usd is not None:
+        cap = "" if judge.cap_usd is None else f", capped at ${judge.cap_usd:,.2f}"
+        return f"at most ${judge.cost_usd:,.2f}{cap}"
+    return "no prices are set" if judge.questions else "free"
 
 
 def _stages(plan: "Plan") -> Table:

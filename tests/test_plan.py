@@ -14,6 +14,7 @@ from rlaif.models.encoders.build import new_encoder
 from rlaif.models.new_policy import new_policy
 from rlaif.models.settings import PolicyError
 from rlaif.plan import plan, plan_of
+from rlaif.plan_judges import JudgePlan
 from rlaif.plan_needs import Role, amount
 
 SIX = "study_id,path,patient_id,findings,impression,split"
@@ -29,14 +30,31 @@ def needs(config: Config) -> dict[str, float]:
     return {need.what: need.bytes for need in plan_of(config).disk}
 
 
+def test_the_questions_of_judges_and_their_price_at_most(tmp_path: Path) -> None:
+    address, prices = "base_url: 'http://127.0.0.1:1/v1'", "usd_per_million_prompt_tokens: 2, "
+    grader = f"{{judge: gpt4, model: m, {address}, {prices}usd_per_million_completion_tokens: 8, max_cost_usd: 0.25}}"
+    parser = f"{{judge: llm_parser, model: m, {address}}}"
+    members = f"judge.members=[rules,{grader},{parser}]"
+    made = plan_of(config_of(tmp_path, "experiment=smoke", "sampler.n=6", "judge=ensemble", members))
+    # 96 candidates in each of two rounds; 8 held-out reports of the base and after each round.
+    assert [(one.name, one.judgements) for one in made.judges] == [("rules", 192), ("gpt4", 216), ("llm_parser", 216)]
+    # Nine comparisons of six candidates in both orders, and each held-out report against the base's.
+    assert [one.questions for one in made.judges] == [0, 216, 2 * 16 * 18 + 2 * 8 * 2]
+    assert [(one.cost_usd, one.cap_usd) for one in made.judges] == [(None, None), (0.25, 0.25), (None, None)]
+    free = plan_of(config_of(tmp_path, "experiment=smoke", "judge=ensemble", members.replace(", max_cost_usd: 0.25", "")))
+    (cost,) = (one.cost_usd for one in free.judges if one.name == "gpt4")
+    # About 550 tokens of prompt and 512 of answer a question.
+    assert cost is not None and 216 * 512 * 8e-6 < cost < 216 * (800 * 2e-6 + 512 * 8e-6)
+
+
 def test_the_smoke_plan_in_numbers(tmp_path: Path) -> None:
     made = plan_of(config_of(tmp_path, "experiment=smoke", "sampler.n=6", "sampler.max_tokens=64"))
     counts = made.counts
     assert counts.cases == counts.studies == {"sft": 96, "align": 16, "heldout": 8}
     assert (counts.imaged, counts.quarantined) == (120, 0)
     # Two rounds of 16 x 6; three evaluations of 8, each also with another patient's features.
-    assert (counts.candidates, counts.judge_calls, counts.heldout_reports) == (96, 192, 16)
-    assert made.judge_cost_usd == 0.0
+    assert (counts.candidates, counts.heldout_reports) == (96, 16)
+    assert made.judges == (JudgePlan("rules", 192, 0, None, None),)
     disk = {need.what: need.bytes for need in made.disk}
     assert disk["phantom volumes (cache)"] == 120 * 32 * 48 * 48 * 2
     assert disk["encoder features (cache)"] == 120 * 18 * 96 * 2
@@ -139,7 +157,7 @@ def test_a_folder_is_counted_from_its_table(tmp_path: Path) -> None:
     counts = plan_of(config_of(tmp_path, "data=folder", f"data.path={folder}", "sampler.n=5", "run.rounds=3")).counts
     assert counts.studies == {"sft": 2, "align": 2, "heldout": 1} and counts.quarantined == 1
     assert counts.cases == {"sft": 1, "align": 2, "heldout": 1}
-    assert (counts.candidates, counts.judge_calls) == (10, 30)
+    assert (counts.candidates, counts.rounds) == (10, 3)
     # One patient: there is nobody else's image for a control.
     assert counts.heldout_reports == 1
 
@@ -197,7 +215,13 @@ def test_the_printed_plan_says_it_all_and_writes_nothing(tmp_path: Path, capsys:
     plan(config_of(tmp_path, "experiment=smoke", "sampler.n=6", "run.name=mine"))
     shown = capsys.readouterr().out
     assert "Plan of the run mine" in shown and "nothing is started or written" in shown
-    for words in ("16 cases x 6", "free", "judge calls", "CPUs each", "120 studies x 18 tokens x 96 values x 2 bytes"):
+    for words in (
+        "16 cases x 6",
+        "free",
+        "judgements by rules",
+        "CPUs each",
+        "120 studies x 18 tokens x 96 values x 2 bytes",
+    ):
         assert words in shown
     assert f"{tmp_path}/runs/mine" in "".join(line.strip(" │") for line in shown.splitlines() if "run" in line)
     assert list(tmp_path.iterdir()) == []

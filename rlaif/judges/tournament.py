@@ -16,6 +16,11 @@ def rounds_of(candidates: int) -> int:
     return math.ceil(math.log2(candidates)) if candidates > 1 else 0
 
 
+def most_comparisons(candidates: int) -> int:
+    """How many comparisons a tournament of so many candidates makes at most."""
+    return rounds_of(candidates) * (candidates // 2)
+
+
 async def tournament(
     candidates: Sequence[str], compare_all: Callable[[list[tuple[str, str]]], Awaitable[list[Result]]]
 ) -> dict[str, float | None]:

@@ -1,6 +1,7 @@
 """The prompts of the judges: one YAML file for each version, never changed once verdicts were given under its name."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -44,11 +45,17 @@ class Prompt:
         return Question(messages, max_tokens=32, attempt=1)
 
 
+# What chat templates part turns with, such as <|im_end|>, </s> or [INST]: tokenizers take it for the mark itself.
+_CONTROL = re.compile(r"<(?=[|/a-zA-Z_\uff5c])|\[(?=/?(?:INST|SYS)\])")
+
+
 def fence(text: str) -> str:
     """A text between two marks that it cannot hold itself, so that nothing in it ends the fence.
 
-    The mark is made of the text, so that the same text always gives the same question.
+    What a tokenizer might take for the end of a turn is broken up by a blank. The mark is made of the text, so that
+    the same text always gives the same question.
     """
+    text = _CONTROL.sub(r"\g<0> ", text)
     number = 0
     while True:
         mark = hashlib.sha256(f"{number}\x1f{text}".encode()).hexdigest()[:12]
