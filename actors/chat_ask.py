@@ -24,10 +24,12 @@ CHARACTERS_A_TOKEN = 4
 """English text has about so many: an estimate for the pace, and where a service does not say."""
 TOKENS_A_MESSAGE = 16
 """The most that a chat template puts around a message."""
+TOKENS_A_REQUEST = 256
+"""The most that it puts before the messages: some have a system prompt of their own."""
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 20.0
 """A question that failed waits a random time below a bound that doubles from the first to the longest."""
-LEASE_MARGIN_S = 15.0
+LEASE_MARGIN_S = 10.0
 """Beyond the longest wait for a reply, before whoever asked is taken for dead."""
 SAYING_MUCH = ("openai", "httpx2", "httpcore2")
 
@@ -209,7 +211,7 @@ class ChatAsk:
             run=self.run,
             judge=settings.name,
             tokens=about + question.max_tokens,
-            cost_usd=settings.cost_usd(most, question.max_tokens),
+            cost_usd=settings.cost_usd(TOKENS_A_REQUEST + most, question.max_tokens),
             cap_usd=settings.max_cost_usd,
             spent_usd=self._spent_usd,
             lease_s=settings.request_timeout_s + LEASE_MARGIN_S,

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias
 
-FIRST_LIMIT = 16
-"""In flight at the start: a doubling or two below what services take; one that takes fewer says so at once."""
+FIRST_LIMIT = 24
+"""In flight at the start: a doubling below what services take; one that takes fewer says so at once, and is halved to."""
 SHRINK = 0.95
 """What is left of the number that the service took when it pushed back; the refused are not in that number, so that
 even this mild step ends below it."""
@@ -19,6 +19,8 @@ LEAST_LEFT = 0.5
 requests a minute refuses all of them for a moment."""
 IN_USE = 0.5
 """The limit grows only while this share of it is in flight: one that is not used says nothing."""
+PROBE = 8
+"""Answers between two steps upward, at least: else a service that takes one question would refuse every second one."""
 FIRST_PAUSE_S = 0.5
 """Pause of the whole address after a second round trip that brought nothing but push-backs."""
 LONGEST_PAUSE_S = 60.0
@@ -131,7 +133,8 @@ class Pacing:
 
     def _grow(self) -> None:
         # One more for each answer doubles the limit in a round trip; a limit's share of one adds one.
-        self.limit = min(self.limit + (1.0 if self._growing_fast else 1.0 / self.limit), max(1.0, float(self.most)))
+        step = 1.0 if self._growing_fast else 1.0 / max(self.limit, PROBE)
+        self.limit = min(self.limit + step, max(1.0, float(self.most)))
 
     def _push_back(self, now: float, number: int, *, shrinks: bool) -> None:
         if number > self._epoch:

@@ -32,6 +32,7 @@ class Exchange(BaseHTTPRequestHandler):
     """One request; a behaviour answers it, or does not."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "Listener"
     asked: Asked
 
