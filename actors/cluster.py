@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from actors.head_token import guard_own_token
 from actors.quiet import QUIET
 from actors.running_head import answers, named_head, started_head
 from rlaif.config import Config, ConfigurationError
+from rlaif.judges.settings import LeafJudge
 
 
 @contextmanager
@@ -95,6 +96,19 @@ def check_fits(config: Config, cluster: dict[str, float]) -> None:
                 f"lower sampler.{kind.lower()}s, judge.{kind.lower()}s or learner.{kind.lower()}s, or add nodes"
             )
     check_ingest_fits(config, cluster)
+
+
+def check_judges_fit(judges: Iterable[LeafJudge], cluster: dict[str, float]) -> None:
+    """Raises ConfigurationError where judges alone need more than the cluster's CPUs or GPUs."""
+    parts = [(one.name, (one.actors * one.cpus, one.actors * one.gpus)) for one in judges]
+    for number, kind in enumerate(("CPU", "GPU")):
+        needed, has = sum(demand[number] for _, demand in parts), cluster.get(kind, 0.0)
+        if needed > has + 1e-6:
+            words = " + ".join(f"{name} {demand[number]:g}" for name, demand in parts if demand[number])
+            raise ConfigurationError(
+                f"the judges need {needed:g} {kind}s ({words}), the cluster has {has:g}: lower their actors or "
+                f"{kind.lower()}s, or add nodes"
+            )
 
 
 def check_ingest_fits(config: Config, cluster: dict[str, float]) -> None:

@@ -122,6 +122,23 @@ class AblateSettings(Section):
     seeds: tuple[int, ...] = Field(min_length=1)
 
 
+class ScoreSettings(Section):
+    """What jobs/score.py scores, and by whom."""
+
+    table: Path | None
+    """A CSV file of reports, with or without radiologists' scores or choices; taken from the working directory."""
+    judges: tuple[JudgeSettings, ...] = Field(min_length=1)
+    """Named as the members of an ensemble are."""
+    rating_scale: tuple[float, float] | None
+    """The ends of the radiologists' scale; null: their lowest and highest score."""
+
+    @model_validator(mode="after")
+    def _has_width(self) -> "ScoreSettings":
+        if self.rating_scale is not None and self.rating_scale[0] >= self.rating_scale[1]:
+            raise ValueError(f"rating_scale={list(self.rating_scale)} must go from low to high, such as [1, 5]")
+        return self
+
+
 class ClusterSettings(Section):
     address: str
     """`auto`: the running head, else one that this job starts; `local`: always one of its own."""
@@ -140,6 +157,7 @@ class Config(Section):
     ingest: IngestSettings
     heldout: HeldoutSettings
     ablate: AblateSettings
+    score: ScoreSettings
     serve: ServeSettings
     cluster: ClusterSettings
 
@@ -187,9 +205,13 @@ class Config(Section):
         made = [one for name, one in self.trainings.items() if name != "dpo" or self.run.rounds]
         return any(name.partition(".")[0] == "encoder" for training in made for name in training.train)
 
-    def plain(self) -> dict[str, Any]:
-        """The resolved configuration as plain values, as the run folder keeps it."""
-        return self.model_dump(mode="json", exclude={"ablate"})
+    def plain(self, *sections: str) -> dict[str, Any]:
+        """The resolved configuration as plain values, as the run folder keeps it: the sections that are named, else all
+        but those of single jobs.
+        """
+        if sections:
+            return self.model_dump(mode="json", include={*sections})
+        return self.model_dump(mode="json", exclude={"ablate", "score"})
 
 
 def load_config(values: dict[str, Any], project: Path) -> Config:
@@ -217,7 +239,12 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
     policy = _placed_policy(config)
     if run.start_from is not None:
         run = run.model_copy(update={"start_from": Path(_placed_path("run.start_from", str(run.start_from)))})
-    placed = config.model_copy(update={"run": run, "cache": cache, "data": _placed_data(config), "policy": policy})
+    score = config.score
+    if score.table is not None:
+        score = score.model_copy(update={"table": score.table.expanduser().absolute()})
+    placed = config.model_copy(
+        update={"run": run, "cache": cache, "data": _placed_data(config), "policy": policy, "score": score}
+    )
     settings = policy.settings() if policy.path is None else read_settings(Path(policy.path))
     if policy.path is not None:
         try:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -58,10 +58,10 @@ def keys_of_other_kinds(section: type[BaseModel], name: str, given: Any) -> list
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections within an annotation, such as those of a union."""
+    """The sections within an annotation, such as those of a union; those of a list have no key of their own."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for part in get_args(annotation):
+    for part in () if get_origin(annotation) is tuple else get_args(annotation):
         yield from _sections(part)
 
 

@@ -27,9 +27,9 @@ def check_lengths(config: "Config") -> None:
 
 def check_judges(config: "Config") -> None:
     """Raises ValueError where one name stands for two judges, so that their verdicts could not be told apart."""
-    named: dict[str, object] = {}
-    for judge in (config.judge, *config.heldout.judges):
-        for one in (judge, *leaves_of(judge)):
+    for judges in ((config.judge, *config.heldout.judges), config.score.judges):
+        named: dict[str, object] = {}
+        for one in (one for judge in judges for one in (judge, *leaves_of(judge))):
             if named.setdefault(one.name, one) != one:
                 raise ValueError(
                     f"two judges with other settings are called {one.name}: give one of them another name, such as "

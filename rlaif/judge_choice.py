@@ -15,18 +15,20 @@ from rlaif.config_faults import nearest
 
 
 def with_judges(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The configuration's values with `judge.members` and `heldout.judges` in full, from the files of `folder`.
+    """The configuration's values with `judge.members`, `heldout.judges` and `score.judges` in full, from the files of
+    `folder`.
 
     Raises ValueError for a judge that is not there and for an entry that names none.
     """
     placed = deepcopy(values)
-    for section, key in (("judge", "members"), ("heldout", "judges")):
+    for section, key in (("judge", "members"), ("heldout", "judges"), ("score", "judges")):
         part = placed.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), list):
             part[key] = [named_judge(entry, f"{section}.{key}", folder) for entry in part[key]]
-    for judge in (placed.get("heldout") or {}).get("judges") or ():
-        if isinstance(judge, dict) and isinstance(judge.get("members"), list):
-            judge["members"] = [named_judge(entry, "members", folder) for entry in judge["members"]]
+    for section in ("heldout", "score"):
+        for judge in (placed.get(section) or {}).get("judges") or ():
+            if isinstance(judge, dict) and isinstance(judge.get("members"), list):
+                judge["members"] = [named_judge(entry, "members", folder) for entry in judge["members"]]
     return placed
 
 

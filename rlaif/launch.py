@@ -21,8 +21,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 
 
-def launch(job: Callable[[Config], None]) -> None:
-    """Runs a job with the configuration of the command line; expected errors exit with status 2 and one line each."""
+def launch(job: Callable[[Config], None], *, run_name: str | None = None) -> None:
+    """Runs a job with the configuration of the command line; expected errors exit with status 2 and one line each.
+
+    `run_name` is the run's name where the command line gives none.
+    """
     sys.argv[1:] = checked_overrides(sys.argv[1:])
 
     def main(composed: DictConfig) -> None:
@@ -30,7 +33,10 @@ def launch(job: Callable[[Config], None]) -> None:
             # As they were typed: read one by one, their interpolations would be resolved against Hydra's own settings.
             _check_name(composed, HydraConfig.get().runtime.choices["policy"])
             overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-            job(load_config(sized(composed, overrides), PROJECT))
+            values = sized(composed, overrides)
+            if run_name is not None and not any(one.lstrip("+").startswith("run.name=") for one in overrides):
+                values["run"]["name"] = run_name
+            job(load_config(values, PROJECT))
         except MissingMandatoryValue as error:
             fail(f"{error.full_key} is missing: set {error.full_key}=…")
         except OmegaConfBaseException as error:

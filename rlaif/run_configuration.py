@@ -22,7 +22,7 @@ _JUDGE = (
     "usd_per_million_completion_tokens|max_cost_usd|threads|gpu_memory|kv_cache_gib"
 )
 _FREE = re.compile(
-    rf"run\.(dry|root)|(cluster|trackers|serve)(\..+)?|(judge|heldout\.judges\.\d+)(\.members\.\d+)?\.({_JUDGE})"
+    rf"run\.(dry|root)|(cluster|trackers|serve)(\..+)?|(judge|(heldout|score)\.judges\.\d+)(\.members\.\d+)?\.({_JUDGE})"
 )
 _GROWING = "run.rounds"
 _ABSENT = "(absent)"

@@ -44,7 +44,7 @@ def test_defaults_make_a_configuration_with_absolute_roots(start: Start) -> None
     [config] = start()
     assert config.run.name == "phantom-ct_gpt_pp" and config.run.root == PROJECT / "runs"
     assert config.cache.root == PROJECT / "cache" and config.judge.name == "rules"
-    assert Config.model_validate(config.plain()) == config
+    assert Config.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_overrides_reach_settings_that_no_file_names(start: Start, tmp_path: Path) -> None:

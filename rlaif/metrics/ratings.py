@@ -3,6 +3,7 @@
 import csv
 import difflib
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 Choice = Literal["a", "b", "tie"]
+Kind = Literal["scores", "choices", "none"]
 Pair = tuple[str, str]
 MAX_BYTES = 2**28
 MAX_ROWS = 100_000
 MAX_NAME_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 100_000
-SCORE_COLUMNS = ("case_id", "reference", "candidate", "score")
+REPORT_COLUMNS = ("case_id", "reference", "candidate")
+SCORE_COLUMNS = (*REPORT_COLUMNS, "score")
 CHOICE_COLUMNS = ("case_id", "reference", "candidate_a", "candidate_b", "choice")
 # Who rated where the file does not say.
 _ONLY_RATER = "rater"
@@ -31,7 +34,7 @@ class RatingsError(ValueError):
 
 @dataclass(frozen=True)
 class RatedReport:
-    """A report that radiologists rated, with the reference that they saw; judges are asked about the same."""
+    """A report that judges are asked about, with its reference: the same that radiologists saw, where they rated it."""
 
     item_id: str
     case_id: str
@@ -41,20 +44,24 @@ class RatedReport:
 
 @dataclass
 class Ratings:
-    """What each rater said: a score by item id, or a choice by the item ids of its reports a and b."""
+    """What each rater said: a score by item id, a choice by the item ids of its reports a and b, or nothing.
 
-    kind: Literal["scores", "choices"]
+    Every pair has items of its own, also where one report stands in several: a judge is asked about just these two.
+    """
+
+    kind: Kind
     items: dict[str, RatedReport] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     choices: dict[str, dict[Pair, Choice]] = field(default_factory=dict)
 
 
 def read_ratings(path: Path) -> Ratings:
-    """Reads the ratings of a CSV file in UTF-8 with a header: scores or choices, told apart by their columns.
+    """Reads a CSV file in UTF-8 with a header: reports with scores, with choices or alone, told apart by the columns.
 
     Scores have the columns SCORE_COLUMNS, choices CHOICE_COLUMNS with a, b or tie as the choice; `rater` may stand
-    beside either. Raises RatingsError, with file, line and column, for other columns or values, empty cells, a case
-    with two references, and a rater who rates the same twice.
+    beside either. Reports alone have REPORT_COLUMNS, and equal ones of a case are one. Raises
+    RatingsError, with file, line and column, for other columns or values, empty cells, a case with two references, and
+    a rater who rates the same twice.
     """
     if not path.is_file():
         raise RatingsError(f"ratings {path}: there is no such file")
@@ -87,17 +94,17 @@ def read_ratings(path: Path) -> Ratings:
     return reading.ratings
 
 
-def _kind_of(path: Path, present: Sequence[str]) -> Literal["scores", "choices"]:
-    """Scores or choices, by the columns of the header."""
+def _kind_of(path: Path, present: Sequence[str]) -> Kind:
+    """What the file holds, by the columns of its header."""
     if len(present) == 1 and (mark := next((one for one in (";", "\t") if one in present[0]), None)):
         name = {";": "semicolons", "\t": "tabs"}[mark]
         raise RatingsError(f"ratings {path}, line 1: the columns are parted by {name}; save it with commas")
     repeated = next((name for name, times in Counter(present).items() if times > 1), None)
     if repeated is not None:
         raise RatingsError(f"ratings {path}, line 1: the column {repeated[:40]!r} stands there twice; take one out")
-    kind: Literal["scores", "choices"] = (
-        "choices" if {"choice", "candidate_a", "candidate_b"} & {*present} else "scores"
-    )
+    if {*present} == {*REPORT_COLUMNS}:
+        return "none"
+    kind: Kind = "choices" if {"choice", "candidate_a", "candidate_b"} & {*present} else "scores"
     wanted = SCORE_COLUMNS if kind == "scores" else CHOICE_COLUMNS
     missing = [name for name in wanted if name not in present]
     unknown = [name for name in present if name not in (*wanted, "rater")]
@@ -109,7 +116,8 @@ def _kind_of(path: Path, present: Sequence[str]) -> Literal["scores", "choices"]
         ]
         raise RatingsError(
             f"ratings {path}, line 1: the header {', '.join(words)}; it must have {', '.join(SCORE_COLUMNS)} or "
-            f"{', '.join(CHOICE_COLUMNS)}, may have rater, and nothing else"
+            f"{', '.join(CHOICE_COLUMNS)}, may have rater, and nothing else; a file without ratings has "
+            f"{', '.join(REPORT_COLUMNS)}"
         )
     return kind
 
@@ -117,7 +125,7 @@ def _kind_of(path: Path, present: Sequence[str]) -> Literal["scores", "choices"]
 class _Reading:
     """Adds rows to ratings, each checked against those before it."""
 
-    def __init__(self, kind: Literal["scores", "choices"]) -> None:
+    def __init__(self, kind: Kind) -> None:
         self.ratings = Ratings(kind)
         self._references: dict[str, str] = {}
         self._rated: set[tuple[str, frozenset[str]]] = set()
@@ -131,21 +139,22 @@ class _Reading:
                 f"{place}, column reference: case {case_id!r} has another reference above; give each its own case_id"
             )
         rater = _cell(place, row, "rater") if "rater" in row else _ONLY_RATER
-        if self.ratings.kind == "scores":
-            item = self._item(place, row, "candidate")
-            self._first_time(place, rater, frozenset({item}))
-            self.ratings.scores.setdefault(rater, {})[item] = _score(place, row)
+        if self.ratings.kind != "choices":
+            item = self._item(case_id, _cell(place, row, "candidate"))
+            if self.ratings.kind == "scores":
+                self._first_time(place, rater, frozenset({item}))
+                self.ratings.scores.setdefault(rater, {})[item] = _score(place, row)
             return
-        pair = self._item(place, row, "candidate_a"), self._item(place, row, "candidate_b")
-        if pair[0] == pair[1]:
+        texts = _cell(place, row, "candidate_a"), _cell(place, row, "candidate_b")
+        if texts[0] == texts[1]:
             raise RatingsError(f"{place}: candidate_a and candidate_b are the same text; take the row out")
+        pair = self._item(case_id, texts[0], texts[1]), self._item(case_id, texts[1], texts[0])
         self._first_time(place, rater, frozenset(pair))
         choice, first = _choice(place, row), self._pairs.setdefault(frozenset(pair), pair)
         self.ratings.choices.setdefault(rater, {})[first] = choice if first == pair else _FLIPPED[choice]
 
-    def _item(self, place: str, row: Mapping[str, str], column: str) -> str:
-        case_id, candidate = _cell(place, row, "case_id"), _cell(place, row, column)
-        item_id = hashlib.sha256(f"{case_id}\x1f{candidate}".encode()).hexdigest()[:24]
+    def _item(self, case_id: str, candidate: str, *beside: str) -> str:
+        item_id = hashlib.sha256(json.dumps([case_id, candidate, *beside]).encode()).hexdigest()[:24]
         self.ratings.items.setdefault(item_id, RatedReport(item_id, case_id, self._references[case_id], candidate))
         return item_id
 

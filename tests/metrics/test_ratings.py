@@ -48,6 +48,18 @@ def test_choices_of_raters_who_saw_a_pair_in_either_order(tmp_path: Path) -> Non
     assert len(ratings.items) == 4
 
 
+def test_a_report_of_two_pairs_stands_in_each_by_itself(tmp_path: Path) -> None:
+    ratings = read(tmp_path, f"{CHOICES}\nc,Ref.,X.,Y.,a\nc,Ref.,Z.,X.,b\n")
+    assert [one.candidate for one in ratings.items.values()] == ["X.", "Y.", "Z.", "X."]
+    assert len({item for pair in ratings.choices["rater"] for item in pair}) == 4
+
+
+def test_reports_may_stand_without_ratings(tmp_path: Path) -> None:
+    ratings = read(tmp_path, "case_id,reference,candidate\nc,Ref.,X.\nc,Ref.,X.\nd,Ref.,X.\n")
+    assert (ratings.kind, ratings.scores, ratings.choices) == ("none", {}, {})
+    assert [(one.case_id, one.candidate) for one in ratings.items.values()] == [("c", "X."), ("d", "X.")]
+
+
 def test_the_columns_may_stand_in_any_order_and_item_ids_do_not_depend_on_it(tmp_path: Path) -> None:
     first = read(tmp_path, f"{SCORES}\nc,Ref.,Text.,3\n")
     second = read(tmp_path, "score,candidate,case_id,reference\n3.0,Text., c ,Ref.")
@@ -63,6 +75,8 @@ def test_the_columns_may_stand_in_any_order_and_item_ids_do_not_depend_on_it(tmp
         ("sep=;\ncase_id;reference\n", "line 1: the columns are parted by semicolons"),
         (f"{SCORES}\nc,r,t,3\n".replace(",", "\t"), "parted by tabs"),
         ("case_id,reference,candidate,Score\n", r"lacks 'score', has 'Score' \(meant: 'score'\?\)"),
+        ("case_id,reference,candidate\nc,r,t\nc,other,u\n", "line 3, column reference: case 'c' has another reference"),
+        ("case_id,reference,candidate,rater\nc,r,t,x\n", "lacks 'score'; it must have .* a file without ratings has"),
         (f"{SCORES},reader\nc,r,t,3,x\n", r"has 'reader' \(meant: 'rater'\?\)"),
         (f"{SCORES},choice\n", "lacks 'candidate_a', lacks 'candidate_b', has 'candidate'"),
         (f"{SCORES},score\n", "column 'score' stands there twice"),
