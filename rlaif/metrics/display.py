@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 Interval = Mapping[str, Any]
 Better = Literal["higher", "lower"]
@@ -22,6 +22,21 @@ class MetricDisplay:
     digits: int
     better: Better | None
 
+    @property
+    def words(self) -> str:
+        """The label within a sentence: without its capital, unless that belongs to a name (GPT-4, LLM)."""
+        return self.label if self.label[1:2].isupper() else self.label[:1].lower() + self.label[1:]
+
+
+@dataclass(frozen=True)
+class JudgeDisplay:
+    """What is known of a judge's scores: their scale, and whether it compares two reports rather than score one."""
+
+    scale: tuple[float, float] | None = None
+    pairwise: bool = False
+
+
+Judges = Mapping[str, JudgeDisplay]
 
 _KNOWN = (
     MetricDisplay("rules_score", "Rules score", "score, 0 to 1", 3, "higher"),
@@ -32,17 +47,52 @@ _KNOWN = (
     MetricDisplay("region_recognition", "Regions recognised", "share of the regions asked for", 3, "higher"),
 )
 _BY_NAME = {display.name: display for display in _KNOWN}
-_SCORE_UNITS = {"gpt4_score": "score, 1 to 5"}
+# By the names that judges have unless they are given others.
+_JUDGE_LABELS = {"gpt4": "GPT-4", "llm_parser": "LLM parser", "green": "GREEN"}
+_JUDGES = {"gpt4": (1.0, 5.0)} | dict.fromkeys(("rules", "llm_parser", "green", "ensemble"), (0.0, 1.0))
 
 
-def display_of(metric: str) -> MetricDisplay:
-    """The display of a metric; a name that is not known gets its own words, and `<judge>_score` is better higher."""
+def judge_label(name: str) -> str:
+    """A judge's name for a reader: `GPT-4` for gpt4, else its own words."""
+    words = name.replace("_", " ")
+    return _JUDGE_LABELS.get(name, words[:1].upper() + words[1:])
+
+
+def judge_displays(summary: Mapping[str, Any], scales: Mapping[str, tuple[float, float]] | None = None) -> Judges:
+    """The judges that a summary names, by name; `scales` has what the run's tables say, and goes before the usual."""
+    asked = [(one.get("judging") or {}).get("judges") or {} for one in summary.get("rounds") or []]
+    asked += [judges or {} for judges in (summary.get("heldout_judging") or {}).values()]
+    known = _JUDGES | dict(scales or {})
+    pairwise = {name for judges in asked for name, accounts in judges.items() if (accounts or {}).get("comparisons")}
+    return {
+        name: JudgeDisplay(known.get(name), name in pairwise)
+        for name in sorted(known.keys() | {name for judges in asked for name in judges})
+    }
+
+
+def display_of(metric: str, judges: Judges | None = None) -> MetricDisplay:
+    """The display of a metric; a name that is not known gets its own words, and `<judge>_score` is better higher.
+
+    Of `judges` come scales that are not the usual, and which judges compare: their score of a held-out report is how
+    often it wins against the base's.
+    """
     if metric in _BY_NAME:
         return _BY_NAME[metric]
-    words = metric.replace("_", " ")
-    if metric.endswith("_score"):
-        return MetricDisplay(metric, words[:1].upper() + words[1:], _SCORE_UNITS.get(metric, "score"), 3, "higher")
-    return MetricDisplay(metric, words[:1].upper() + words[1:], words, 3, None)
+    if not metric.endswith("_score"):
+        words = metric.replace("_", " ")
+        return MetricDisplay(metric, words[:1].upper() + words[1:], words, 3, None)
+    name = metric.removesuffix("_score")
+    judge = (judges or {}).get(name) or JudgeDisplay(_JUDGES.get(name))
+    if judge.pairwise:
+        label = f"{judge_label(name)} win rate against base"
+        return MetricDisplay(metric, label, "share won, a tie counts half", 3, "higher")
+    unit = f"score, {scale_text(judge.scale)}" if judge.scale else "score"
+    return MetricDisplay(metric, f"{judge_label(name)} score", unit, 3, "higher")
+
+
+def scale_text(scale: tuple[float, float] | None) -> str:
+    """A scale in words, `1 to 5`; empty where it is not known."""
+    return f"{scale[0]:g} to {scale[1]:g}" if scale else ""
 
 
 def ordered(metrics: Iterable[str]) -> list[str]:
@@ -65,7 +115,7 @@ def main_metric(metrics: Iterable[str]) -> str | None:
     return names[0] if names else None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a summary is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

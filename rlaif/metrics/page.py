@@ -10,10 +10,13 @@ from typing import Any
 
 import jinja2
 
+from rlaif.metrics.display import judge_displays
 from rlaif.metrics.page_examples import StudyIndex, bounded, heldout_examples, pair_examples
 from rlaif.metrics.page_figures import histograms, learning_charts
 from rlaif.metrics.page_forest import forest
-from rlaif.metrics.page_run import read_json, read_rows
+from rlaif.metrics.page_guards import guards_section
+from rlaif.metrics.page_judges import judges_section
+from rlaif.metrics.page_run import judge_scales, read_json, read_rows
 from rlaif.metrics.page_sentences import blind_rows, blind_words, duration, headline, typographic
 from rlaif.metrics.page_tables import facts, flattened, results, rounds_table, stages
 
@@ -56,6 +59,7 @@ def write_page(run: Path) -> Path:
 def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     """All that the template shows."""
     studies = StudyIndex(run)
+    judges = judge_displays(summary, judge_scales(run))
     quarantine = read_rows(run / "quarantine")
     reasons = Counter((row["stage"], bounded(row["reason"], 120)) for row in quarantine)
     config = run / "config.yaml"
@@ -63,11 +67,13 @@ def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         "name": summary.get("name") or run.name,
         "setting": _setting(summary),
         "facts": facts(summary),
-        "headline": headline(summary),
-        "results": results(summary),
-        "forest": forest(summary.get("gain") or {}),
-        "blind_words": blind_words(summary),
-        "blind_rows": blind_rows(summary),
+        "headline": headline(summary, judges),
+        "results": results(summary, judges),
+        "forest": forest(summary.get("gain") or {}, judges),
+        "blind_words": blind_words(summary, judges),
+        "blind_rows": blind_rows(summary, judges),
+        "guards": guards_section(summary, judges),
+        "judges": judges_section(summary, judges),
         "charts": learning_charts(run),
         "histograms": histograms(run),
         "rounds": rounds_table(summary),

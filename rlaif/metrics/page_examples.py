@@ -214,7 +214,7 @@ def _heldout_example(
             title=name,
             role="base" if row is base else "last",
             passages=compared(row["text"], other["text"]),
-            score=f"{display.label.lower()} {number_text(row['metrics'][metric], 2)}",
+            score=f"{display.words} {number_text(row['metrics'][metric], 2)}",
             counts=tuple((key, round(value)) for key, value in sorted(rest.items())),
         )
 
@@ -222,7 +222,7 @@ def _heldout_example(
     reference = (("Reference", bounded(last["reference"])),) if last["reference"] else ()
     return Example(
         heading=f"{title}: {change}",
-        note=f"change in {display.label.lower()}, base to {label.lower()}",
+        note=f"change in {display.words}, base to {label.lower()}",
         case_id=last["case_id"],
         sides=(side("Base", base, last), side(label, last, base)),
         reference=reference or studies.reference(last["study_id"]),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rlaif.metrics.display import (
     Interval,
+    Judges,
     MetricDisplay,
     Verdict,
     display_of,
@@ -39,18 +40,18 @@ class ForestPanel:
     rows: tuple[ForestRow, ...]
 
 
-def forest(gain: Mapping[str, Interval]) -> list[ForestPanel]:
+def forest(gain: Mapping[str, Interval], judges: Judges | None = None) -> list[ForestPanel]:
     """The gains with their 95 % intervals, grouped into panels of one unit that share an axis around zero."""
     panels: dict[str, list[tuple[MetricDisplay, Interval]]] = {}
     for metric in ordered(gain):
-        interval, display = gain[metric], display_of(metric)
+        interval, display = gain[metric], display_of(metric, judges)
         if interval and all(is_number(interval.get(key)) for key in ("mean", "low", "high")):
             panels.setdefault(display.unit, []).append((display, interval))
-    return [_panel(unit, rows) for unit, rows in panels.items()]
+    return [forest_panel(unit, rows) for unit, rows in panels.items()]
 
 
-def _panel(unit: str, rows: Sequence[tuple[MetricDisplay, Interval]]) -> ForestPanel:
-    """One panel, with room beside the widest interval and zero always in sight."""
+def forest_panel(unit: str, rows: Sequence[tuple[MetricDisplay, Interval]]) -> ForestPanel:
+    """One panel of whole intervals, with room beside the widest and zero always in sight."""
     ends = [0.0, *(float(interval[key]) for _, interval in rows for key in ("low", "mean", "high"))]
     reach = (max(ends) - min(ends)) * 0.08 or 1.0
     low, high = min(ends) - reach, max(ends) + reach

@@ -73,3 +73,14 @@ def learning_steps(metrics_file: Path) -> list[dict[str, Any]]:
     """The optimiser steps recorded in a `metrics.json`, empty where none are."""
     steps = (read_json(metrics_file).get("learning") or {}).get("steps") or []
     return [step for step in steps if isinstance(step, dict) and "step" in step]
+
+
+def judge_scales(run: Path) -> dict[str, tuple[float, float]]:
+    """The scale of each judge that a run's judgements name, of candidates and of held-out reports."""
+    scales: dict[str, tuple[float, float]] = {}
+    for folder in [*round_folders(run), *sorted((run / "heldout-judging").glob("*"))]:
+        table = read_table(folder / "judgements", ["judge", "scale_low", "scale_high"])
+        if table.num_rows:
+            firsts = table.group_by("judge").aggregate([("scale_low", "min"), ("scale_high", "max")]).to_pylist()
+            scales |= {row["judge"]: (row["scale_low_min"], row["scale_high_max"]) for row in firsts}
+    return scales

@@ -6,6 +6,8 @@ from typing import Any
 
 from rlaif.metrics.display import (
     Interval,
+    Judges,
+    MetricDisplay,
     Verdict,
     column_label,
     display_of,
@@ -51,13 +53,12 @@ def duration(seconds: Any) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _interval_words(interval: Interval, metric: str) -> str:
-    digits = display_of(metric).digits
-    low, high = (number_text(interval.get(key), digits, signed=True) for key in ("low", "high"))
+def _interval_words(interval: Interval, display: MetricDisplay) -> str:
+    low, high = (number_text(interval.get(key), display.digits, signed=True) for key in ("low", "high"))
     return f"95 % interval {low} to {high}" if is_number(interval.get("low")) else "no interval could be computed"
 
 
-def headline(summary: Mapping[str, Any]) -> Headline:
+def headline(summary: Mapping[str, Any], judges: Judges | None = None) -> Headline:
     """What was gained over the base policy, on which metric, and how sure that is.
 
     Also says why nothing can be said: no rounds, no held-out references, or a run that is not finished.
@@ -73,7 +74,7 @@ def headline(summary: Mapping[str, Any]) -> Headline:
             else "No gain can be stated: no held-out case was scored for both the base and the last round."
         )
         return Headline(reason, "", "", "unclear", ())
-    interval, display = gain[metric], display_of(metric)
+    interval, display = gain[metric], display_of(metric, judges)
     verdict = verdict_of(interval, display)
     count = f"{len(rounds)} round{'s' if len(rounds) != 1 else ''}"
     verb = {"better": "improved", "worse": "got worse", "changed": "changed", "unclear": "did not clearly change"}
@@ -86,13 +87,13 @@ def headline(summary: Mapping[str, Any]) -> Headline:
     )
     size = f", {interval['n']} held-out cases" if interval.get("n") is not None else ""
     sentence = (
-        f"After {count} of alignment, the {display.label.lower()} {verb[verdict]}{ends}: a paired gain of "
-        f"{number_text(interval['mean'], display.digits, signed=True)} ({_interval_words(interval, metric)}{size})."
+        f"After {count} of alignment, the {display.words} {verb[verdict]}{ends}: a paired gain of "
+        f"{number_text(interval['mean'], display.digits, signed=True)} ({_interval_words(interval, display)}{size})."
     )
     return Headline(
         sentence=typographic(sentence),
         figure=typographic(number_text(interval["mean"], display.digits, signed=True)),
-        caption=f"{display.label.lower()}, last round minus base",
+        caption=f"{display.words}, last round minus base",
         verdict=verdict,
         remarks=tuple(typographic(remark) for remark in _remarks(summary, metric)),
     )
@@ -117,10 +118,20 @@ def _remarks(summary: Mapping[str, Any], metric: str) -> list[str]:
         remarks.append(
             "The judge behind this score also gave the training preferences: read it with the other metrics."
         )
+    elif metric.removesuffix("_score") in training_judges(summary):
+        remarks.append(
+            "The judge behind this score took part in the training preferences: read it with the other metrics."
+        )
     return remarks
 
 
-def blind_words(summary: Mapping[str, Any]) -> str:
+def training_judges(summary: Mapping[str, Any]) -> set[str]:
+    """The judges that were asked about candidates of any round: the training judge, and the members of an ensemble."""
+    rounds = summary.get("rounds") or []
+    return {name for one in rounds for name in (one.get("judging") or {}).get("judges") or {}}
+
+
+def blind_words(summary: Mapping[str, Any], judges: Judges | None = None) -> str:
     """What the blind control says of the last policy: whether its reports depend on the patient's own CT.
 
     Differences are another patient's CT minus the own one. Empty where the run has no blind control.
@@ -131,9 +142,9 @@ def blind_words(summary: Mapping[str, Any]) -> str:
     metric = main_metric((difference.get(columns[-1]) or {}) if columns else ())
     if metric is None:
         return ""
-    display, last = display_of(metric), difference[columns[-1]][metric]
+    display, last = display_of(metric, judges), difference[columns[-1]][metric]
     verdict = verdict_of(last, display)
-    amount = f"{interval_text(last, display, signed=True)} in {display.label.lower()}"
+    amount = f"{interval_text(last, display, signed=True)} in {display.words}"
     policy = f"the policy of {column_label(columns[-1]).lower()}" if columns[-1] != "base" else "the base policy"
     conclusion = {
         "worse": f"The wrong patient's CT costs {policy} {amount}: its reports do depend on the images.",
@@ -144,7 +155,9 @@ def blind_words(summary: Mapping[str, Any]) -> str:
     return typographic(conclusion)
 
 
-def blind_rows(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str, Verdict]]]]:
+def blind_rows(
+    summary: Mapping[str, Any], judges: Judges | None = None
+) -> list[tuple[str, list[tuple[str, str, str, str, Verdict]]]]:
     """For each policy: metric, with its own CT, with another patient's, the difference and its verdict, as text."""
     control: Mapping[str, Any] = summary.get("blind_control") or {}
     difference: Mapping[str, Any] = control.get("difference") or {}
@@ -154,7 +167,7 @@ def blind_rows(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
     for column in policy_columns({key: value for key, value in control.items() if key in shown}):
         rows = []
         for metric, interval in (control[column] or {}).items():
-            display = display_of(metric)
+            display = display_of(metric, judges)
             gap = (difference.get(column) or {}).get(metric)
             rows.append(
                 (

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rlaif.metrics.display import column_label, display_of, interval_text, ordered, policy_columns, verdict_of
+from rlaif.metrics.display import Judges, column_label, display_of, interval_text, ordered, policy_columns, verdict_of
 from rlaif.metrics.page_examples import bounded
 from rlaif.metrics.page_sentences import duration, typographic
 
@@ -25,14 +25,14 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*facts, ("Time in stages", duration(total))] if total else facts
 
 
-def results(summary: Mapping[str, Any]) -> dict[str, Any]:
+def results(summary: Mapping[str, Any], judges: Judges | None = None) -> dict[str, Any]:
     """The result table: column labels, and rows of label, direction, cells, gain and verdict."""
     heldout: Mapping[str, Any] = summary.get("heldout") or {}
     gain: Mapping[str, Any] = summary.get("gain") or {}
     columns = policy_columns(heldout)
     rows = []
     for metric in ordered([*(name for column in columns for name in heldout[column] or {}), *gain]):
-        display = display_of(metric)
+        display = display_of(metric, judges)
         cells = [typographic(interval_text((heldout[column] or {}).get(metric), display)) for column in columns]
         difference = gain.get(metric)
         rows.append(
@@ -48,7 +48,8 @@ def results(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"columns": [column_label(key) for key in columns], "rows": rows, "size": size, "with_gain": bool(gain)}
 
 
-def _reasons(counts: Mapping[str, int] | None) -> list[str]:
+def reasons(counts: Mapping[str, int] | None) -> list[str]:
+    """Reasons with their counts, a line each, without those that did not occur."""
     return [f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted((counts or {}).items()) if count]
 
 
@@ -68,9 +69,9 @@ def rounds_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         ("Candidates", count("candidates")),
         ("Judgements", count("judgements")),
-        ("Judge failures, by reason", [_reasons(one.get("judge_failures")) or ["none"] for one in rounds]),
+        ("Judge failures, by reason", [reasons(one.get("judge_failures")) or ["none"] for one in rounds]),
         ("Pairs", count("pairs")),
-        ("Cases dropped, by reason", [_reasons(one.get("dropped")) or ["none"] for one in rounds]),
+        ("Cases dropped, by reason", [reasons(one.get("dropped")) or ["none"] for one in rounds]),
         *((f"Time: {stage}", [[duration((one.get("seconds") or {}).get(stage))] for one in rounds]) for stage in timed),
         ("Log-prob gap, sampler to learner", [[f"{k} {g[k]:.1e}" for k in ("mean", "max") if k in g] for g in gaps]),
         ("Weights", [_weights(one.get("weights") or {}) for one in rounds]),

@@ -12,6 +12,7 @@ from rlaif.metrics.display import (
     column_label,
     display_of,
     interval_text,
+    judge_displays,
     ordered,
     policy_columns,
     verdict_of,
@@ -26,10 +27,10 @@ def _rows(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[s
     """The policy columns, and for each metric its label, cells, gain and the gain's verdict."""
     heldout: Mapping[str, Any] = summary.get("heldout") or {}
     gain: Mapping[str, Any] = summary.get("gain") or {}
-    columns = policy_columns(heldout)
+    columns, judges = policy_columns(heldout), judge_displays(summary)
     rows = []
     for metric in ordered([*(name for column in columns for name in heldout[column] or {}), *gain]):
-        display = display_of(metric)
+        display = display_of(metric, judges)
         arrow = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}", None: ""}[display.better]
         cells = [interval_text((heldout[column] or {}).get(metric), display) for column in columns]
         difference = gain.get(metric)
@@ -58,7 +59,8 @@ def _sample_size(summary: Mapping[str, Any]) -> str:
 def result_table(summary: Mapping[str, Any]) -> Table:
     """The held-out metrics of the base and of each round as mean [95 % interval], with the paired gain.
 
-    `summary` is the content of a run's `summary.json`; missing keys leave their cells out.
+    Below it stand the warnings of the guards. `summary` is the content of a run's `summary.json`; missing keys leave
+    their cells out.
     """
     columns, rows = _rows(summary)
     title = f"{summary.get('name', 'run')}: mean [95 % interval]{_sample_size(summary)}"
@@ -66,6 +68,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("Metric")
     if not rows:
         table.add_row(Text(_NOTHING))
+        table.caption = _warnings(summary) or None
         return table
     for column in columns:
         table.add_column(column_label(column), justify="right", no_wrap=True)
@@ -75,7 +78,15 @@ def result_table(summary: Mapping[str, Any]) -> Table:
         gain_cell = [Text(gain, style=_STYLES[verdict])] if summary.get("gain") else []
         table.add_row(Text(label), *(Text(cell) for cell in cells), *gain_cell)
     table.caption = Text("Arrows point to the better side. For research; not for clinical use.")
+    if warnings := _warnings(summary):
+        table.caption.append("\n").append(warnings)
     return table
+
+
+def _warnings(summary: Mapping[str, Any]) -> Text:
+    """The sentences of the guards against gaming the judge, a line each; empty where there are none."""
+    sentences = (summary.get("guards") or {}).get("warnings") or []
+    return Text("\n".join(f"Warning: {sentence}" for sentence in sentences), style="not italic not dim yellow")
 
 
 def plain_table(summary: Mapping[str, Any]) -> str:

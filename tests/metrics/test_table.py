@@ -47,6 +47,14 @@ def test_a_name_with_markup_is_shown_as_it_is() -> None:
     assert "[red]x[/red]" in shown({**summary(), "name": "[red]x[/red]"})
 
 
+def test_the_warnings_of_the_guards_stand_below_the_table() -> None:
+    warned = summary() | {"guards": {"warnings": ["gpt4_score rose while [b]rules_score[/b] fell.", "Reports grew."]}}
+    lines = [line.strip() for line in shown(warned).splitlines()]
+    assert lines[-2:] == ["Warning: gpt4_score rose while [b]rules_score[/b] fell.", "Warning: Reports grew."]
+    assert "Warning: Reports grew." in shown({"guards": warned["guards"]})
+    assert "Warning" not in shown(summary() | {"guards": {"warnings": []}})
+
+
 def test_the_markdown_table() -> None:
     lines = plain_table(summary()).splitlines()
     assert lines[0] == "| Metric | Base | Round 0 | Round 1 | Gain (last - base) |"
