@@ -1,13 +1,12 @@
 """Asking a chat model behind an OpenAI-compatible address: the network's side of a judge."""
 
 import asyncio
-import hashlib
 import json
 import logging
 import random
 import time
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
@@ -34,14 +33,6 @@ LEASE_MARGIN_S = 10.0
 SAYING_MUCH = ("openai", "httpx2", "httpcore2")
 
 
-class Replies(Protocol):
-    """A store of replies by their questions' keys."""
-
-    async def get(self, key: str) -> Reply | None: ...
-
-    async def put(self, key: str, reply: Reply, run: str) -> None: ...
-
-
 class ChatAsk:
     """An `Ask` at an OpenAI-compatible address, within the limits that the cluster shares.
 
@@ -53,13 +44,11 @@ class ChatAsk:
         self,
         settings: ChatJudgeSection,
         run: str,
-        cache: Replies | None = None,
         *,
         limits: Limits | None = None,
         spent_usd: float = 0.0,
     ) -> None:
         self.settings, self.run = settings, run
-        self._cache = cache
         self._limits: Limits = limits or ClusterLimits()
         self._spent_usd = spent_usd
         self._slots = asyncio.Semaphore(settings.concurrency)
@@ -72,21 +61,7 @@ class ChatAsk:
             logging.getLogger(name).setLevel(logging.WARNING)
 
     async def __call__(self, question: Question) -> Reply:
-        """The reply to a question: stored, or asked for and stored before it is returned."""
-        key = reply_key(self.settings, question)
-        if self._cache and (stored := await self._cache.get(key)):
-            return replace(stored, usage=Usage(cached=True))
-        reply = await self._asked(question)
-        if self._cache:
-            await self._cache.put(key, reply, self.run)
-        return reply
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        if self._client:
-            await self._client.close()
-
-    async def _asked(self, question: Question) -> Reply:
+        """The reply to a question, asked for as often as the settings say."""
         failed = 0
         while True:
             async with self._slots:
@@ -102,6 +77,17 @@ class ChatAsk:
             if not given.settlement.retry_after_s:
                 longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failed - 1, 10))
                 await asyncio.sleep(random.uniform(0, longest))
+
+    @property
+    def identity(self) -> str:
+        """All that a reply depends on beside its question, but for the address, which may change its port or host."""
+        settings = self.settings
+        return json.dumps([settings.prompt, settings.model, settings.temperature, settings.structured])
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._client:
+            await self._client.close()
 
     async def _tried(self, question: Question, *, retry: bool) -> Reply | Fault:
         """One request, from its lease to its settlement."""
@@ -273,20 +259,3 @@ def fault_of_connection(error: APIConnectionError, seconds: float) -> Fault:
     if isinstance(cause, httpx2.TimeoutException):
         return late(seconds)
     return broken(f"the connection broke: {detail}", "unreachable")
-
-
-def reply_key(settings: ChatJudgeSection, question: Question) -> str:
-    """The SHA-256 of all that a reply depends on, except for the address, which may change its port or its host."""
-    forms = [[(one.role, one.content) for one in question.put(structured=structured)] for structured in (False, True)]
-    whole = [
-        settings.name,
-        settings.prompt,
-        settings.model,
-        settings.temperature,
-        settings.structured,
-        question.max_tokens,
-        question.attempt,
-        question.schema,
-        forms,
-    ]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

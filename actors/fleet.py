@@ -78,6 +78,11 @@ class JudgePool:
         """The judge's name."""
         return self.settings.name
 
+    @property
+    def call_timeout_s(self) -> float:
+        """Longest wait for a call: a question that has waited its own time out fails by itself before that."""
+        return 2 * self.settings.timeout_s
+
 
 def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
     """What a vLLM engine within an actor's own process needs to find in its environment."""

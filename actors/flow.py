@@ -84,14 +84,14 @@ class Flow:
         while self._streams or self._judging or any(self._waiting.values()):
             full = max((len(one) for one in self._waiting.values()), default=0) >= WAITING_BATCHES
             streams = [] if full else [*self._streams]
-            timeout_s = max([self.timeout_s, *(call.pool.settings.timeout_s for call in self._judging.values())])
+            timeout_s = max([self.timeout_s, *(call.pool.call_timeout_s for call in self._judging.values())])
             ready, _ = ray.wait([*self._judging, *streams], timeout=timeout_s, fetch_local=False)
             if not ready:
                 raise ActorLost(f"neither sampler nor judge gave anything in {timeout_s:g} s")
             one: Any = ready[0]
             if one in self._judging:
                 pool = self._judging.pop(one).pool
-                yield answer(one, pool.settings.timeout_s, f"judge {pool.name}")
+                yield answer(one, pool.call_timeout_s, f"judge {pool.name}")
                 self._dispatch(pool)
                 continue
             try:

@@ -39,12 +39,23 @@ class Judge:
     async def judge(self, cases: Sequence[JudgedCase], round_: int) -> Judged:
         """One judgement for each candidate of the cases, in order."""
         judge, ask = await self._start()
+        self._warn(judge, cases)
         given = await asyncio.gather(*(judge.judge(case, ask) for case in cases))
         judged = Judged([], [])
         for case, verdicts in zip(cases, given, strict=True):
             judged.judgements.extend(judgements_of(case, verdicts, self.settings.name, judge, round_))
             judged.comparisons.extend(comparisons_of(case, verdicts, self.settings.name, round_))
         return judged
+
+    def _warn(self, judge: CaseJudge, cases: Sequence[JudgedCase]) -> None:
+        """Says how many reports with what identifiers are about to be sent, where they are sent nevertheless."""
+        if isinstance(judge, Gpt4Judge | LlmParserJudge) and judge.screening.identifiers == "warn":
+            found = [what for case in cases for report in case.reports if (what := judge.screening.found(case, report))]
+            if found:
+                print(
+                    f"judge {self.settings.name}: {len(found)} reports that are sent seem to hold {found[0]}, …",
+                    flush=True,
+                )
 
     async def _start(self) -> tuple[CaseJudge, Ask]:
         """The judge, started with the first call: what is wrong with its settings is then that call's error."""
@@ -58,23 +69,24 @@ class Judge:
         if isinstance(settings, RulesJudgeSettings):
             return RulesJudge(), nobody
         # The others' libraries are imported where they are needed alone.
+        from actors.kept_ask import KeptAsk
         from actors.reply_cache import ReplyCache
 
         replies, payer = ReplyCache(self._replies), f"{self._run}#{settings.name}"
         if isinstance(settings, GreenJudgeSettings):
             from actors.engine_ask import EngineAsk
-            from actors.kept_ask import KeptAsk
             from rlaif.judges.green import GreenJudge, official_green
 
             engine = await asyncio.to_thread(EngineAsk, settings, self._seed)
             official = await asyncio.to_thread(official_green)
             judge = GreenJudge(engine.identity, official, max_tokens=settings.max_tokens, words=settings.words)
-            return judge, KeptAsk(engine, replies, payer, f"{settings.name}:{engine.identity}")
+            return judge, KeptAsk(engine, replies, payer, engine.identity)
         from actors.chat_ask import ChatAsk
 
         spent_usd = await replies.spent(payer)
         chat = LlmParserJudge(settings) if isinstance(settings, LlmParserJudgeSettings) else Gpt4Judge(settings)
-        return chat, ChatAsk(settings, payer, replies, spent_usd=spent_usd)
+        service = ChatAsk(settings, payer, spent_usd=spent_usd)
+        return chat, KeptAsk(service, replies, payer, service.identity)
 
 
 async def nobody(question: Question) -> Reply:

@@ -83,7 +83,7 @@ def combine_all(settings: EnsembleJudgeSettings, rows: Iterable[Mapping[str, Any
             counts=None,
             scores=verdict.scores,
             raw=None,
-            cached=True,
+            cached=False,
             latency_s=0.0,
             prompt_tokens=0,
             completion_tokens=0,

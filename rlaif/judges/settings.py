@@ -26,7 +26,7 @@ class JudgeSection(Section):
     calls: int = Field(default=2, ge=1)
     """Calls that wait at one actor or run in it."""
     timeout_s: float = Field(default=600.0, gt=0, le=1e6)
-    """Longest wait for one call."""
+    """Longest wait of a question for its turn; a call is given up after twice as long."""
 
 
 class RulesJudgeSettings(JudgeSection):

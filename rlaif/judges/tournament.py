@@ -1,7 +1,8 @@
 """A schedule of pairwise comparisons: a Swiss tournament, in which each round pairs what has done equally well.
 
-ceil(log2 n) rounds of at most n/2 comparisons each: n log2 n / 2 comparisons in all, where all against all would be
-n (n - 1) / 2. Every candidate has the same number of comparisons, give or take the one that an odd number costs.
+ceil(log2 n) rounds of n/2 comparisons each (with an odd number one round more, for one rests in each): about
+n log2 n / 2 comparisons, where all against all would be n (n - 1) / 2. Every candidate has as many as the others, give
+or take one.
 """
 
 import math
@@ -12,8 +13,10 @@ Result = float | None
 
 
 def rounds_of(candidates: int) -> int:
-    """How many rounds a tournament of so many candidates has."""
-    return math.ceil(math.log2(candidates)) if candidates > 1 else 0
+    """How many rounds a tournament of so many candidates has: one more where one of them rests in each."""
+    if candidates < 2:
+        return 0
+    return math.ceil(math.log2(candidates)) + candidates % 2
 
 
 def most_comparisons(candidates: int) -> int:

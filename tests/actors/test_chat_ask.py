@@ -17,8 +17,9 @@ import pytest
 from chat_server import Behaviour, ChatServer
 
 from actors.api_key import ApiKey, JudgeMisconfigured, read_key
-from actors.chat_ask import ChatAsk, reply_key
+from actors.chat_ask import ChatAsk
 from actors.guarded_http import Blocked, GuardedTransport, guarded_client
+from actors.kept_ask import KeptAsk, reply_key
 from actors.service_limits import ServiceLimits
 from rlaif.judges.asking import Message, NotAnswered, Question, Reply
 from rlaif.judges.settings import Gpt4JudgeSettings
@@ -449,12 +450,13 @@ def test_a_stored_reply_asks_nobody(chat_server: ChatServer) -> None:
     prices = {"usd_per_million_prompt_tokens": 2.5, "usd_per_million_completion_tokens": 10.0}
 
     async def ask() -> tuple[Reply, Reply]:
-        client = ChatAsk(settings(chat_server.url, **prices), "run", kept, limits=ServiceLimits())
-        first = await client(QUESTION)
+        client = ChatAsk(settings(chat_server.url, **prices), "run", limits=ServiceLimits())
+        first = await KeptAsk(client, kept, "run", client.identity)(QUESTION)
         assert list(kept.replies.values()) == [first]
         # Nor needs it a key, which this host would.
         moved = settings("https://judge.example.org/v1", allowed_hosts=("judge.example.org",), **prices)
-        return first, await ChatAsk(moved, "run", kept, limits=ServiceLimits())(QUESTION)
+        elsewhere = ChatAsk(moved, "run", limits=ServiceLimits())
+        return first, await KeptAsk(elsewhere, kept, "run", elsewhere.identity)(QUESTION)
 
     first, again = done(ask())
     assert len(chat_server.requests) == 1
@@ -467,7 +469,8 @@ def test_failures_are_not_stored(chat_server: ChatServer) -> None:
     chat_server.default = served.status(500)
 
     async def ask() -> None:
-        await ChatAsk(settings(chat_server.url), "run", kept, limits=ServiceLimits())(PLAIN)
+        client = ChatAsk(settings(chat_server.url), "run", limits=ServiceLimits())
+        await KeptAsk(client, kept, "run", client.identity)(PLAIN)
 
     with pytest.raises(NotAnswered):
         done(ask())
@@ -475,9 +478,11 @@ def test_failures_are_not_stored(chat_server: ChatServer) -> None:
 
 
 def test_a_reply_is_stored_by_all_that_it_depends_on() -> None:
-    url = "http://127.0.0.1:80/v1"
-    changed = {"name": "other", "prompt": "gpt4-2", "model": "n", "temperature": 0.5, "structured": "off"}
-    keys = {reply_key(settings(url, **{name: value}), QUESTION) for name, value in changed.items()}
+    def key(question: Question = QUESTION, url: str = "http://127.0.0.1:80/v1", **changes: Any) -> str:
+        return reply_key(ChatAsk(settings(url, **changes), "run", limits=ServiceLimits()).identity, question)
+
+    changed = {"prompt": "gpt4-2", "model": "n", "temperature": 0.5, "structured": "off"}
+    keys = {key(**{name: value}) for name, value in changed.items()}
     other = [
         Question(QUESTION.messages, 65, QUESTION.text_form, QUESTION.schema_form, SCHEMA),
         Question(QUESTION.messages[:1], 64, QUESTION.text_form, QUESTION.schema_form, SCHEMA),
@@ -486,10 +491,10 @@ def test_a_reply_is_stored_by_all_that_it_depends_on() -> None:
         Question(QUESTION.messages, 64, QUESTION.text_form, QUESTION.schema_form, None),
         Question(QUESTION.messages, 64, QUESTION.text_form, QUESTION.schema_form, SCHEMA, attempt=1),
     ]
-    keys |= {reply_key(settings(url), question) for question in other}
-    keys.add(reply_key(settings(url), QUESTION))
-    assert len(keys) == 12
-    assert reply_key(settings("http://localhost:81/v1", concurrency=3), QUESTION) == reply_key(settings(url), QUESTION)
+    keys |= {key(question) for question in other}
+    keys.add(key())
+    assert len(keys) == 11
+    assert key(url="http://localhost:81/v1", concurrency=3, name="other") == key()
 
 
 def test_a_cap_stops_asking_before_it_is_passed(chat_server: ChatServer) -> None:
