@@ -1,5 +1,8 @@
 """The typed configuration, and the words for what is wrong with one."""
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,12 +70,12 @@ def test_places_are_keys_as_one_would_type_them(location: tuple[Any, ...], place
 
 def test_every_fault_has_one_line() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        load_config({"run": {"name": "x", "spped": 1}, "judge": {"name": "gpt"}, "data": {"name": "moon"}}, PROJECT)
+        load_config({"run": {"name": "x", "spped": 1}, "judge": {"kind": "gpt"}, "data": {"name": "moon"}}, PROJECT)
     lines = str(caught.value).splitlines()
     assert len(lines) == len(set(lines))
     assert "run.root is missing: set run.root=…" in lines
     assert "unknown key run.spped; did you mean run.seed?" in lines
-    assert any(line.startswith("judge.name: Input should be 'rules'") for line in lines)
+    assert any(line.startswith("judge: ") and "'gpt'" in line and "'ensemble'" in line for line in lines)
     assert any(line.startswith("data: ") and "'moon'" in line and "'phantom'" in line for line in lines)
     assert "policy is missing: set policy=…" in lines
 
@@ -93,3 +96,30 @@ def test_a_size_that_a_policy_has_not_is_told_with_those_it_has() -> None:
     refused = pytest.raises(ConfigurationError, match=r"policy=rgro has no size 9b; there are 135m, .*tiny")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"), refused:
         sized(compose("config", ["policy=rgro", "policy.size=9b"]), ["policy=rgro", "policy.size=9b"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("judge=gpt4", "judge: judge gpt4 would send report text to api.openai.com, which is not in allowed_hosts"),
+        ("judge.members=[rules]", "judge.members is no setting of judge=rules: leave it out"),
+        ("heldout.judges=[rulse]", "heldout.judges: there is no judge rulse; did you mean rules?"),
+        ("heldout.judges=[green]", "heldout.judges: judge green needs model: write {judge: green, model: ...}"),
+        ("heldout.judges=[{judge: rules, threshold: 0.7}]", "two judges with other settings are called rules"),
+        ("run.start_from=/nowhere/run", "run.start_from: /nowhere/run does not exist"),
+    ],
+)
+def test_judges_that_cannot_be_asked_are_said(
+    configured: Callable[..., Config], override: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        configured("experiment=smoke", override, f"run.root={tmp_path}")
+
+
+def test_a_judge_of_a_list_is_its_file_with_what_differs(configured: Callable[..., Config]) -> None:
+    local = "{judge: gpt4, name: local, base_url: 'http://127.0.0.1:1/v1', model: m, threshold: 4}"
+    config = configured("experiment=smoke", f"heldout.judges=[rules,{local}]")
+    assert list(config.judges) == ["rules", "local"] and list(config.leaf_judges) == ["rules", "local"]
+    judge = config.judges["local"]
+    assert (judge.kind, judge.threshold) == ("gpt4", 4.0)
+    assert config.plain()["heldout"]["judges"][1]["prompt"] == "gpt4-1"
