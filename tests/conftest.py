@@ -34,19 +34,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "actors" in item.path.parts)
 
 
+# The key that chat judges find where the head runs: no file and no log may hold it.
+API_KEY = f"sk-test-{secrets.token_hex(24)}"
+
+
 def pytest_configure() -> None:
     # Ray reads the token when it is imported: it must be there before the first test module is.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ["OPENAI_API_KEY"] = API_KEY
     # What the S3 server of the tests takes; without the last one, clients look for a cloud machine's own role.
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @dataclass(frozen=True)
 class Head:
-    """A running Ray head: its address, and the process that ends it."""
+    """A running Ray head: its address, the process that ends it, and the folder of its sessions, with their logs."""
 
     address: str
     pid: int
+    folder: Path
 
     def actors(self) -> dict[int, str]:
         """The processes of this project's actors and tasks below it, by their names, such as `ray::Sampler.sample`."""
@@ -83,7 +89,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         wait_until(lambda: address.is_file() or head.poll() is not None, 300, "the Ray head")
         assert head.poll() is None, log.read_text(encoding="utf-8")
         patch.setenv("RAY_ADDRESS", address.read_text(encoding="utf-8").strip())
-        yield Head(address.read_text(encoding="utf-8").strip(), head.pid)
+        yield Head(address.read_text(encoding="utf-8").strip(), head.pid, folder)
     finally:
         end(head)
         patch.undo()
