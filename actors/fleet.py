@@ -84,6 +84,11 @@ class JudgePool:
         return 2 * self.settings.timeout_s
 
 
+def payer(config: Config, judge: str) -> str:
+    """Who pays for a judge's questions: a run, told from those of the same name elsewhere, and the judge."""
+    return f"{config.run.root / config.run.name}#{judge}"
+
+
 def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
     """What a vLLM engine within an actor's own process needs to find in its environment."""
     return {
@@ -124,10 +129,11 @@ class Fleet:
                 "max_concurrency": settings.calls + 2,
                 "runtime_env": {"env_vars": environment},
             }
-            run = str(self.config.run.root / self.config.run.name)
             replies = self.config.cache.root / "replies"
             actors = [
-                JudgeActor.options(**options).remote(settings, run, replies, self.config.run.seed)
+                JudgeActor.options(**options).remote(
+                    settings, payer(self.config, settings.name), replies, self.config.run.seed
+                )
                 for _ in range(settings.actors)
             ]
             self._judges[settings.name] = JudgePool(settings, actors)

@@ -27,12 +27,12 @@ class Judged:
 class Judge:
     """One judge with its way to ask: nobody, a chat service, or an engine of its own.
 
-    `run` names the run that pays; replies are kept in `replies`, so that none is paid for twice.
+    `payer` names who pays for its questions; replies are kept in `replies`, so that none is paid for twice.
     """
 
-    def __init__(self, settings: LeafJudge, run: str, replies: Path, seed: int) -> None:
+    def __init__(self, settings: LeafJudge, payer: str, replies: Path, seed: int) -> None:
         self.settings = settings
-        self._run, self._replies, self._seed = run, replies, seed
+        self._payer, self._replies, self._seed = payer, replies, seed
         self._starting = asyncio.Lock()
         self._started: tuple[CaseJudge, Ask] | None = None
 
@@ -72,7 +72,7 @@ class Judge:
         from actors.kept_ask import KeptAsk
         from actors.reply_cache import ReplyCache
 
-        replies, payer = ReplyCache(self._replies), f"{self._run}#{settings.name}"
+        replies = ReplyCache(self._replies)
         if isinstance(settings, GreenJudgeSettings):
             from actors.engine_ask import EngineAsk
             from rlaif.judges.green import GreenJudge, official_green
@@ -80,13 +80,13 @@ class Judge:
             engine = await asyncio.to_thread(EngineAsk, settings, self._seed)
             official = await asyncio.to_thread(official_green)
             judge = GreenJudge(engine.identity, official, max_tokens=settings.max_tokens, words=settings.words)
-            return judge, KeptAsk(engine, replies, payer, engine.identity)
+            return judge, KeptAsk(engine, replies, self._payer, engine.identity)
         from actors.chat_ask import ChatAsk
 
-        spent_usd = await replies.spent(payer)
+        spent_usd = await replies.spent(self._payer)
         chat = LlmParserJudge(settings) if isinstance(settings, LlmParserJudgeSettings) else Gpt4Judge(settings)
-        service = ChatAsk(settings, payer, spent_usd=spent_usd)
-        return chat, KeptAsk(service, replies, payer, service.identity)
+        service = ChatAsk(settings, self._payer, spent_usd=spent_usd)
+        return chat, KeptAsk(service, replies, self._payer, service.identity)
 
 
 async def nobody(question: Question) -> Reply:

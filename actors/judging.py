@@ -4,14 +4,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from actors.fleet import Fleet
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from actors.fleet import Fleet, payer
 from actors.flow import Flow
 from actors.judge import Judged
 from actors.preparation import TooManyBad
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.judges.ensemble import COLUMNS, combine_all
-from rlaif.judges.settings import AnyJudge, EnsembleJudgeSettings, LeafJudge, leaves_of
+from rlaif.judges.settings import AnyJudge, ChatJudgeSection, EnsembleJudgeSettings, LeafJudge, leaves_of
 from rlaif.ledger import RunFolder
 from rlaif.metrics.judging import JUDGING_COLUMNS, judging_of
 from rlaif.progress import Progress
@@ -54,6 +56,8 @@ class Judging:
         self.leaves: dict[str, LeafJudge] = {leaf.name: leaf for judge in judges for leaf in leaves_of(judge)}
         self._journal = run.journal(f"{folder}/judge")
         self._done = self._settled()
+        asking = [name for name, leaf in self.leaves.items() if isinstance(leaf, ChatJudgeSection)]
+        self._before = {name: service_accounts(payer(config, name), name) for name in asking}
         self._buffers: dict[str, list[JudgedCase]] = {name: [] for name in self.leaves}
 
     def _settled(self) -> set[tuple[str, str]]:
@@ -127,8 +131,18 @@ class Judging:
             self.run.arrow(self.tables[0], Judgement, JUDGING_COLUMNS), self.run.read(self.tables[1], Comparison)
         )
         for name, told in facts["judges"].items():
+            if isinstance(self.leaves.get(name), ChatJudgeSection):
+                told["service"] = self._service(name)
             self._check(name, told)
         return {"judgements": rows, "repeated_calls": self._journal.repeated(), "judging": facts}
+
+    def _service(self, judge: str) -> dict[str, float]:
+        """What this attempt at the stage took of a judge's service: requests, retries, what was pushed back or lost."""
+        before = self._before.get(judge, {})
+        return {
+            key: value - before.get(key, 0.0)
+            for key, value in service_accounts(payer(self.config, judge), judge).items()
+        }
 
     def _check(self, name: str, told: dict[str, Any]) -> None:
         bad = {failure: count for failure, count in told["failures"].items() if failure not in DATA_FAILURES}
@@ -159,6 +173,17 @@ def judge_stage(
         if isinstance(result, Judged):
             progress.advance(judging.record(result))
     return judging.finish()
+
+
+def service_accounts(payer: str, judge: str) -> dict[str, float]:
+    """A judge's account with its service, as the cluster knows it; empty where nothing was asked since it began."""
+    from actors.service_limits import accounts_of
+
+    try:
+        return accounts_of(payer).get(judge, {})
+    except (RayActorError, GetTimeoutError):
+        # It ends by itself when nobody asks; the rows hold what was paid.
+        return {}
 
 
 def by_case(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
