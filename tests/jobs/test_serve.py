@@ -1,5 +1,6 @@
 """A served model: asked through OpenAI's own client, refused in clear words, gone once it is interrupted."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,10 +18,17 @@ import openai
 import psutil
 import pytest
 
+from actors.chat_ask import ChatAsk
 from actors.head import free_ports
 from actors.running_head import answers
 from actors.served_model import address_of, check_port, is_loopback, model_folder
+from actors.service_limits import ServiceLimits
 from rlaif.config import ConfigurationError
+from rlaif.judges.asking import Question, Reply
+from rlaif.judges.case import CaseVerdicts, JudgedCase, JudgedReport
+from rlaif.judges.gpt4 import Gpt4Judge
+from rlaif.judges.llm_parser import LlmParserJudge
+from rlaif.judges.settings import Gpt4JudgeSettings, LlmParserJudgeSettings
 from rlaif.launch import PROJECT
 
 if TYPE_CHECKING:
@@ -65,13 +73,19 @@ def chat_model(small: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def serving(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def serving(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     (port,) = free_ports(1)
     log = tmp_path_factory.mktemp("serving") / "log"
-    given = [f"serve.model='{chat_model}'", f"serve.port={port}", "serve.max_length=256", "serve.kv_cache_gib=1"]
+    given = [f"serve.model='{smollm2}'", "serve.name=small-judge", f"serve.port={port}", "serve.max_length=2048"]
     # It sees no head but the one that it starts.
     settings = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    command = [sys.executable, str(PROJECT / "jobs" / "serve.py"), *given, "cluster.address=local"]
+    command = [
+        sys.executable,
+        str(PROJECT / "jobs" / "serve.py"),
+        *given,
+        "serve.kv_cache_gib=1",
+        "cluster.address=local",
+    ]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT, env=settings)
     one = Serving(process, port, log, [])
@@ -140,7 +154,48 @@ def test_what_cannot_be_answered_is_refused_as_openai_refuses_it(serving: Servin
     with pytest.raises(openai.BadRequestError):
         client.create(model="small-judge", messages=ASKED, temperature=-1.0)
     with pytest.raises(openai.BadRequestError, match="maximum context length"):
-        client.create(model="small-judge", messages=[{"role": "user", "content": "lung " * 500}], max_tokens=8)
+        client.create(model="small-judge", messages=[{"role": "user", "content": "lung " * 5000}], max_tokens=8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_both_kinds_of_chat_judges_run_offline_against_it(serving: Serving) -> None:
+    texts = ("There is a 12 mm nodule in the right upper lobe.", "The lungs are clear.")
+    case = JudgedCase("case", texts[0], tuple(JudgedReport(f"c{n}", text) for n, text in enumerate(texts)))
+    address = {"base_url": f"http://127.0.0.1:{serving.port}/v1", "model": "small-judge", "max_tokens": 96}
+
+    def judged(kind: str, judge: Any, settings: Any) -> tuple[CaseVerdicts, list[Reply]]:
+        replies: list[Reply] = []
+
+        async def run() -> CaseVerdicts:
+            own = settings.model_validate(
+                {"kind": kind, "name": kind, "prompt": f"{kind}-1", "threshold": 1, **address}
+            )
+            service = ChatAsk(own, "run", limits=ServiceLimits())
+
+            async def ask(question: Question) -> Reply:
+                replies.append(await service(question))
+                return replies[-1]
+
+            given: CaseVerdicts = await judge(own).judge(case, ask)
+            await service.close()
+            return given
+
+        return asyncio.run(run()), replies
+
+    graded, replies = judged("gpt4", Gpt4Judge, Gpt4JudgeSettings)
+    # Its judgement is poor, and may be cut off; a score is one that it gave, or there is none.
+    for verdict in graded.verdicts:
+        assert (verdict.score in (1.0, 2.0, 3.0, 4.0, 5.0)) != (verdict.failure in ("parse", "refusal"))
+        assert verdict.raw and verdict.usage.completion_tokens > 0 and verdict.usage.prompt_tokens > 300
+    assert all(one.structured for one in replies[:2])
+    compared, replies = judged("llm_parser", LlmParserJudge, LlmParserJudgeSettings)
+    assert [(one.candidate_a, one.candidate_b, one.order) for one in compared.comparisons] == [
+        ("c0", "c1", "ab"),
+        ("c0", "c1", "ba"),
+    ]
+    if all(one.verdict for one in compared.comparisons):
+        assert sum(one.score or 0 for one in compared.verdicts) == 1.0
 
 
 @pytest.mark.slow
