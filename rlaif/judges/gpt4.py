@@ -2,22 +2,14 @@
 
 from rlaif.judges.asking import Ask, NotAnswered, Reply
 from rlaif.judges.case import CaseVerdicts, JudgedCase, judge_each
-from rlaif.judges.prompts import load_prompt
+from rlaif.judges.prompts import explained, load_prompt
 from rlaif.judges.score_text import looks_like_refusal, read_score, read_score_json
 from rlaif.judges.screening import Screening
 from rlaif.judges.settings import Gpt4JudgeSettings
 from rlaif.judges.verdict import Verdict
 
 SCALE = (1.0, 5.0)
-_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "explanation": {"type": "string", "maxLength": 2000},
-        "score": {"type": "integer", "enum": [1, 2, 3, 4, 5]},
-    },
-    "required": ["explanation", "score"],
-    "additionalProperties": False,
-}
+_SCORE = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
 _EXPLANATION_CHARACTERS = 4000
 
 
@@ -45,7 +37,7 @@ class Gpt4Judge:
         return await judge_each(case, one, self.screening.failure)
 
     async def _grade(self, reference: str, candidate: str, ask: Ask) -> Verdict:
-        schema = None if self.settings.structured == "off" else _SCHEMA
+        schema = None if self.settings.structured == "off" else explained("score", _SCORE, self.settings)
         texts = {"reference": reference, "candidate": candidate}
         question = self.prompt.ask(texts, max_tokens=self.settings.max_tokens, schema=schema)
         try:

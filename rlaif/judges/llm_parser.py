@@ -14,7 +14,7 @@ from typing import Literal
 
 from rlaif.judges.asking import Ask, NotAnswered, Reply
 from rlaif.judges.case import CaseVerdicts, Compared, JudgedCase, shared, unjudgeable
-from rlaif.judges.prompts import load_prompt
+from rlaif.judges.prompts import explained, load_prompt
 from rlaif.judges.score_text import looks_like_refusal
 from rlaif.judges.screening import Screening
 from rlaif.judges.settings import LlmParserJudgeSettings
@@ -26,15 +26,7 @@ SCALE = (0.0, 1.0)
 Better = Literal["A", "B", "tie"]
 # A report beside the very same one: nobody has to be asked.
 EVEN = Verdict(0.5, explanation="The same text as the one that it is compared with: even by definition.")
-_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "explanation": {"type": "string", "maxLength": 1000},
-        "better": {"type": "string", "enum": ["A", "B", "tie"]},
-    },
-    "required": ["explanation", "better"],
-    "additionalProperties": False,
-}
+_BETTER = {"type": "string", "enum": ["A", "B", "tie"]}
 # Which of candidates a and b a reply means, by the order in which they were shown as A and B.
 _IN_ORDER: dict[str, dict[str | None, Literal["a", "b", "tie"]]] = {
     "ab": {"A": "a", "B": "b", "tie": "tie"},
@@ -146,7 +138,7 @@ class LlmParserJudge:
         return rows, forward.usage + backward.usage
 
     async def _compare(self, reference: str, shown_first: str, shown_second: str, ask: Ask) -> _Answer:
-        schema = None if self.settings.structured == "off" else _SCHEMA
+        schema = None if self.settings.structured == "off" else explained("better", _BETTER, self.settings)
         texts = {"reference": reference, "first": shown_first, "second": shown_second}
         question = self.prompt.ask(texts, max_tokens=self.settings.max_tokens, schema=schema)
         try:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias
 
 FIRST_LIMIT = 24
-"""In flight at the start: a doubling below what services take; one that takes fewer says so at once, and is halved to."""
+"""In flight at the start: a doubling below what services take; one that takes fewer says so and is halved to."""
 SHRINK = 0.95
 """What is left of the number that the service took when it pushed back; the refused are not in that number, so that
 even this mild step ends below it."""

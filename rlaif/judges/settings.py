@@ -47,6 +47,8 @@ class ChatJudgeSection(JudgeSection):
     max_tokens: int = Field(default=512, ge=1)
     structured: Literal["auto", "on", "off"] = "auto"
     """Whether the server holds the model to a JSON schema; `auto` tries, and does without where it refuses."""
+    explanation_characters: int = Field(default=2000, ge=1)
+    """Longest explanation, where the server holds the model to a schema; its words are most of the cost."""
     max_characters: int = Field(default=20_000, ge=1)
     """A longer report is not sent: its candidate fails as `invalid_candidate`."""
     allowed_hosts: tuple[str, ...] = LOOPBACK

@@ -11,6 +11,7 @@ from string import Formatter
 import yaml
 
 from rlaif.judges.asking import Message, Question
+from rlaif.judges.settings import ChatJudgeSection
 
 
 class PromptError(ValueError):
@@ -62,6 +63,17 @@ def fence(text: str) -> str:
         if mark not in text:
             return f"[text {mark}]\n{text}\n[end of text {mark}]"
         number += 1
+
+
+def explained(verdict: str, values: Mapping[str, object], settings: ChatJudgeSection) -> dict[str, object]:
+    """The JSON schema of an answer: an explanation first, so that the verdict can follow from it, then the verdict."""
+    words = {"type": "string", "maxLength": settings.explanation_characters}
+    return {
+        "type": "object",
+        "properties": {"explanation": words, verdict: dict(values)},
+        "required": ["explanation", verdict],
+        "additionalProperties": False,
+    }
 
 
 @cache
