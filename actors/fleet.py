@@ -3,6 +3,7 @@
 The engines are imported then, too: a job that goes on from what is done, or ends in an error, waits for none of them.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 # A handle's methods are called through `.remote`, which its own types do not know.
 Actor: TypeAlias = Any
+
+
+# How often a judge actor that died by itself is started again.
+JUDGE_RESTARTS = 2
 
 
 class ActorLost(RuntimeError):
@@ -86,7 +91,8 @@ class JudgePool:
 
 def payer(config: Config, judge: str) -> str:
     """Who pays for a judge's questions: a run, told from those of the same name elsewhere, and the judge."""
-    return f"{config.run.root / config.run.name}#{judge}"
+    folder = config.run.root / config.run.name
+    return f"{config.run.name[:80]}-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}#{judge[:80]}"
 
 
 def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
@@ -127,6 +133,9 @@ class Fleet:
                 "num_gpus": settings.gpus,
                 # Calls wait for each other in an asynchronous actor only where it is told of fewer than come.
                 "max_concurrency": settings.calls + 2,
+                # A judge that died is started again with its calls: what it was answered is kept.
+                "max_restarts": JUDGE_RESTARTS,
+                "max_task_retries": JUDGE_RESTARTS,
                 "runtime_env": {"env_vars": environment},
             }
             replies = self.config.cache.root / "replies"

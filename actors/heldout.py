@@ -11,7 +11,7 @@ from actors.judge import judgements_of
 from actors.judging import Judging, judge_stage
 from actors.requests import Request
 from rlaif.config import Config
-from rlaif.judges.case import CaseVerdicts, JudgedCase, JudgedReport
+from rlaif.judges.case import CaseVerdicts, JudgedCase, JudgedReport, unjudgeable
 from rlaif.judges.llm_parser import EVEN, LlmParserJudge
 from rlaif.judges.settings import AnyJudge, LeafJudge, LlmParserJudgeSettings, RulesJudgeSettings
 from rlaif.ledger import RunFolder
@@ -56,8 +56,8 @@ def _write(
 
 
 def heldout_judges(config: Config) -> list[AnyJudge]:
-    """The judges that are asked about held-out reports; the rules' score is one of their metrics anyway."""
-    return [judge for judge in config.judges.values() if not isinstance(judge, RulesJudgeSettings)]
+    """The judges that are asked about held-out reports; `rules_score` is one of their metrics anyway."""
+    return [one for one in config.judges.values() if not (isinstance(one, RulesJudgeSettings) and one.name == "rules")]
 
 
 def _judge(run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], version: int, name: str) -> None:
@@ -97,11 +97,10 @@ def _settle_even(judging: Judging, leaf: LlmParserJudgeSettings, cases: Sequence
     """Notes the reports that are the base's own words: even by definition, and nobody is asked."""
     judge, settled = LlmParserJudge(leaf), []
     for case in cases:
-        texts = {one.text for one in case.reports}
-        if judging.left(leaf.name, case.case_id) and len(texts) == 1:
+        if judging.left(leaf.name, case.case_id) and len({one.text for one in case.reports}) == 1:
             shown = judging.shaped(leaf, case)
-            verdicts = CaseVerdicts(tuple(EVEN for _ in shown.reports))
-            settled += judgements_of(shown, verdicts, leaf.name, judge, version)
+            given = tuple(unjudgeable(case, one, judge.screening.failure) or EVEN for one in shown.reports)
+            settled += judgements_of(shown, CaseVerdicts(given), leaf.name, judge, version)
     judging.settle(settled)
 
 

@@ -149,11 +149,13 @@ class Judging:
         share = self.config.run.max_bad_fraction
         if sum(bad.values()) <= share * told["judgements"]:
             return
-        hint = "see the judge's log, and start the command again"
+        hint = "see the judge's log, and start the command again, which asks anew"
+        if not PASSING_FAILURES & bad.keys():
+            hint = "asking again would bring the same: see what it said (raw), or set run.max_bad_fraction higher"
         if "budget" in bad:
             hint = "what was paid for is kept: raise the judge's max_cost_usd, and start the command again"
         elif "blocked" in bad:
-            hint = "look at the reports, or set the judge's identifiers=warn, under another run.name"
+            hint = "look at the reports, or set the judge's identifiers=warn under another run.name"
         raise TooManyBad(
             f"{sum(bad.values())} of {told['judgements']} judgements of {name} failed ({bad}), more than "
             f"run.max_bad_fraction={share}: {hint}"

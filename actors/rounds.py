@@ -22,8 +22,9 @@ from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pair
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Dropped, Judgement, Pair
 
-# Fresh candidates that are made durable together, before judges see them.
+# Fresh candidates that are made durable together, before judges see them; or those of so many seconds.
 CANDIDATES_A_SEGMENT = 96
+SEGMENT_S = 2.0
 
 
 class RoundFailed(RuntimeError):
@@ -66,6 +67,7 @@ def sample_and_judge(
         fresh.clear()
 
     judging.send(flow, unjudged, last=True)
+    flushed = time.monotonic()
     for result in flow.results():
         if isinstance(result, Judged):
             progress.advance(judging.record(result))
@@ -73,8 +75,11 @@ def sample_and_judge(
             judge_fresh(last=True)
         else:
             fresh.extend(result)
-            if len(fresh) >= CANDIDATES_A_SEGMENT:
-                judge_fresh(last=False)
+            late = time.monotonic() - flushed > SEGMENT_S
+            if late or len(fresh) >= CANDIDATES_A_SEGMENT:
+                # Judges that wait take what there is.
+                judge_fresh(last=late)
+                flushed = time.monotonic()
     candidates = run.compact(f"{name}/candidates", Candidate, "candidate_id")
     judged = judging.finish()
     _check_prompts(run, config, name)

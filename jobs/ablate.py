@@ -3,15 +3,14 @@
 python jobs/ablate.py experiment=demo 'ablate.judges=[rules,llm_parser]' 'ablate.pairs=[strategy1,strategy2]'
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from rlaif.ablation_plan import Part, parts_of
 from rlaif.config import Config
-from rlaif.files import private_folder
 from rlaif.launch import PROJECT, fail, launch
+from rlaif.ledger import RunFolder
 from rlaif.metrics.ablation import AblationRun, ablation_of, draw, markdown
 
 
@@ -22,13 +21,13 @@ def main(config: Config) -> None:
         run(part)
     if config.run.dry:
         return
-    folder = private_folder(config.run.root / config.run.name)
     root = config.run.root
     ablation = ablation_of([AblationRun(one.judge, one.pairs, one.seed, root / one.name) for one in parts])
-    (folder / "ablation.json").write_text(json.dumps(ablation, indent=2), encoding="utf-8")
-    (folder / "ablation.md").write_text(markdown(ablation), encoding="utf-8")
-    draw(ablation, folder / "ablation.png")
-    print(markdown(ablation) + f"\nablation: {folder}", flush=True)
+    with RunFolder.open(root, config.run.name, {"job": "ablate"}) as folder:
+        folder.write_json("ablation.json", ablation)
+        folder.write_text("ablation.md", markdown(ablation))
+        folder.write_text("ablation.svg", draw(ablation))
+    print(markdown(ablation) + f"\nablation: {folder.path}", flush=True)
 
 
 def run(part: Part) -> None:

@@ -29,6 +29,7 @@ class Part:
 def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
     """The runs in their order: the first trains the base for all; the first of a seed samples its first candidates.
 
+    Seeds change sampling, pairs and learning, not the data and the base.
     Raises ConfigurationError for overrides that the ablation sets itself, and for two judges of one name.
     """
     kept = []
@@ -46,6 +47,7 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
     judges = [_named(entry) for entry in settings.judges]
     if len({name for name, _ in judges}) < len(judges):
         raise ConfigurationError("ablate.judges has two judges of one name: give one of them another with name")
+    follows = hasattr(config.data, "seed") and not any(one.lstrip("+").startswith("data.seed=") for one in kept)
     every = _hydra([entry for _, entry in judges])
     parts: list[Part] = []
     leads: dict[int, Path] = {}
@@ -54,12 +56,17 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
         start = leads.get(seed) or (config.run.root / parts[0].name if parts else None)
         leads.setdefault(seed, config.run.root / run)
         own = [*_of_judge(entry), f"pairs={pairs}", f"run.seed={seed}", f"run.name={run}", f"heldout.judges={every}"]
-        own += [f"run.start_from={json.dumps(str(start))}"] if start is not None else []
+        # The data's own seed follows run.seed: one base policy needs one data set with one split.
+        own += [f"data.seed={settings.seeds[0]}"] if follows else []
+        # A plan starts from nothing: the runs before it are not there.
+        own += [f"run.start_from={json.dumps(str(start))}"] if start is not None and not config.run.dry else []
         parts.append(Part(name, pairs, seed, run, (*kept, *own)))
     return parts
 
 
 def _named(entry: str | dict[str, Any]) -> tuple[str, str | dict[str, Any]]:
+    if not isinstance(entry, str) and "judge" not in entry:
+        raise ConfigurationError(f"ablate.judges: write {{judge: NAME, ...}} or a judge's name, not {entry}")
     try:
         values = named_judge(entry, "ablate.judges", CONFIGS / "judge")
     except ValueError as error:

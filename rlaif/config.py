@@ -238,7 +238,10 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
     cache = config.cache.model_copy(update={"root": (project / config.cache.root.expanduser()).resolve()})
     policy = _placed_policy(config)
     if run.start_from is not None:
-        run = run.model_copy(update={"start_from": Path(_placed_path("run.start_from", str(run.start_from)))})
+        earlier = run.start_from.expanduser().absolute()
+        if not earlier.is_dir():
+            raise ConfigurationError(f"run.start_from: {earlier} does not exist; name the folder of another run")
+        run = run.model_copy(update={"start_from": earlier})
     score = config.score
     if score.table is not None:
         score = score.model_copy(update={"table": score.table.expanduser().absolute()})

@@ -22,7 +22,8 @@ _JUDGE = (
     "usd_per_million_completion_tokens|max_cost_usd|threads|gpu_memory|kv_cache_gib"
 )
 _FREE = re.compile(
-    rf"run\.(dry|root)|(cluster|trackers|serve)(\..+)?|(judge|(heldout|score)\.judges\.\d+)(\.members\.\d+)?\.({_JUDGE})"
+    r"run\.(dry|root|max_bad_fraction)|(cluster|trackers|serve)(\..+)?|"
+    rf"(judge|(heldout|score)\.judges\.\d+)(\.members\.\d+)?\.({_JUDGE})"
 )
 _GROWING = "run.rounds"
 _ABSENT = "(absent)"
@@ -39,7 +40,8 @@ class ConfigurationDiffers(RunError):
         super().__init__(
             f"{folder} was started with another configuration:\n" + "\n".join(lines) + "\n"
             f"choose another run.name, or go on with the run's own values (its {CONFIG_FILE}); "
-            f"only {_GROWING} upward, cluster, trackers, and address, pace and price of a judge may change"
+            f"only {_GROWING} upward, cluster, trackers, run.max_bad_fraction, and address, pace and price of a judge "
+            "may change"
         )
 
 

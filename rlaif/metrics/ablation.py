@@ -1,5 +1,6 @@
 """What an ablation of judges and strategies shows: each one's gain in the eyes of every judge."""
 
+import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -71,7 +72,9 @@ def _row(judge: str, pairs: str, runs: Sequence[AblationRun], resamples: int) ->
         if metric.endswith("_score") or metric in SHOWN
     }
     rounds = [one for summary in summaries for one in summary["rounds"]]
-    judged = [told for one in rounds for told in one["judging"]["judges"].values()]
+    stages = [one["judging"]["judges"] for one in rounds]
+    stages += [judges for summary in summaries for judges in summary["heldout_judging"].values()]
+    judged = [told for judges in stages for told in judges.values()]
     return {
         "judge": judge,
         "pairs": pairs,
@@ -81,7 +84,7 @@ def _row(judge: str, pairs: str, runs: Sequence[AblationRun], resamples: int) ->
         "cases_a_round": sum(one["pairs"] + one["dropped_cases"] for one in rounds) / len(rounds) if rounds else 0.0,
         "failures": sum(sum(told["failures"].values()) for told in judged),
         "cost_usd": sum(told["cost_usd"] for told in judged),
-        "questions_s": sum(one["seconds"]["sample"] for one in rounds),
+        "prompt_tokens": sum(told["prompt_tokens"] for told in judged),
     }
 
 
@@ -90,13 +93,10 @@ def _agreement(runs: Sequence[AblationRun]) -> list[dict[str, Any]]:
     tables: dict[tuple[str, int], pa.Table] = {}
     for run in runs:
         rows = Table(run.folder / "round-000" / "judgements", Judgement).arrow(_AGREEMENT_COLUMNS)
-        # Candidates of several seeds bear the same ids: each seed's cases are apart.
-        ids = {
-            name: pa.array([f"{run.seed}/{one}" for one in rows[name].to_pylist()])
-            for name in ("case_id", "candidate_id")
-        }
-        for name, values in ids.items():
-            rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), values)
+        # Candidates of several seeds bear the same ids; a case is one case, whatever the seed.
+        ids = pa.array([f"{run.seed}/{one}" for one in rows["candidate_id"].to_pylist()], pa.string())
+        place = rows.schema.get_field_index("candidate_id")
+        rows = rows.set_column(place, rows.schema.field(place), ids)
         for judge in set(rows["judge"].to_pylist()):
             tables.setdefault((judge, run.seed), rows.filter(pa.compute.equal(rows["judge"], judge)))
     return agreement_of(pa.concat_tables(list(tables.values()))) if tables else []
@@ -110,7 +110,7 @@ def markdown(ablation: dict[str, Any]) -> str:
     for row in ablation["rows"]:
         cells = [_cell(row["gain"].get(metric)) for metric in metrics]
         kept = f"{row['pairs_a_round']:.0f} of {row['cases_a_round']:.0f}"
-        cost = f"${row['cost_usd']:,.2f}" if row["cost_usd"] else "free"
+        cost = f"${row['cost_usd']:,.2f}" if row["cost_usd"] else "no price" if row["prompt_tokens"] else "free"
         lines.append(f"| {' | '.join([row['judge'], row['pairs'], str(len(row['seeds'])), *cells, kept, cost])} |")
     return "\n".join(lines) + "\n"
 
@@ -132,8 +132,8 @@ def _cell(gain: dict[str, Any] | None) -> str:
     return f"*{text}*" if gain["own"] else text
 
 
-def draw(ablation: dict[str, Any], target: Path) -> None:
-    """The figure: one panel a metric, one line a judge and strategy, with intervals and each seed's mean as a dot."""
+def draw(ablation: dict[str, Any]) -> str:
+    """The figure as SVG: a panel for each metric, a line for each judge and strategy, a dot for each seed's mean."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -158,5 +158,7 @@ def draw(ablation: dict[str, Any], target: Path) -> None:
     panels[0][0].invert_yaxis()
     figure.supxlabel("gain, last round - base (orange: in the eyes of the judge that trained)", fontsize=8)
     figure.tight_layout()
-    figure.savefig(target, dpi=110)
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg")
     pyplot.close(figure)
+    return drawn.getvalue()

@@ -30,7 +30,7 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
         **({"features": run.facts("ingest")["features"]} if run.done("ingest") else {}),
         "seconds": {
             stage: run.facts(stage)["seconds"]
-            for stage in ("studies", "start", "ingest", "base", "heldout/base")
+            for stage in ("studies", "start", "ingest", "base", "heldout/base", "heldout-judging/base")
             if run.done(stage)
         },
         "rounds": [_round(run, number, str(head.get("judge"))) for number in range(rounds)],
@@ -118,6 +118,8 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
     sample, pairs, learnt = (run.facts(f"{name}/{stage}") for stage in ("sample", "pairs", "learn"))
     evaluated = run.facts(f"heldout/{name}")
     stages = {"sample": sample, "pairs": pairs, "learn": learnt, "evaluate": evaluated}
+    if run.done(f"heldout-judging/{name}"):
+        stages["judge_heldout"] = run.facts(f"heldout-judging/{name}")
     return {
         "round": number,
         "candidates": run.arrow(f"{name}/candidates", Candidate, ["candidate_id"]).num_rows,

@@ -1,6 +1,5 @@
 """A stage's judgements with real judge actors and a chat service: what is asked, kept, asked again, and never asked."""
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import chat_server as served
 import pytest
-from chat_server import Asked, ChatServer
+from chat_server import Asked, ChatServer, texts_of
 
 from actors.fleet import Fleet
 from actors.judging import Judging, judge_stage, judged_case
@@ -31,12 +30,6 @@ TEXTS = (
     "The lungs are clear.",
 )
 GRADES = {1.0: 5, 0.5: 3, 0.0: 1}
-
-
-def texts_of(asked: Asked) -> list[str]:
-    """The fenced texts of a question."""
-    content = asked.body["messages"][1]["content"]
-    return [text for _, text in re.findall(r"\[text ([0-9a-f]{12})\]\n(.*?)\n\[end of text \1\]", content, re.DOTALL)]
 
 
 def graded(asked: Asked) -> str:

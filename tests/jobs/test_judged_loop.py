@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +9,13 @@ from typing import Any
 
 import chat_server as served
 import pytest
-from chat_server import Asked, ChatServer
+from chat_server import Asked, ChatServer, texts_of
 
 from rlaif.judges.rules import judge
 from rlaif.records import Candidate, Comparison, HeldoutReport, Judgement, Pair
 from rlaif.tables import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
-
-
-def texts_of(asked: Asked) -> list[str]:
-    content = asked.body["messages"][1]["content"]
-    return [text for _, text in re.findall(r"\[text ([0-9a-f]{12})\]\n(.*?)\n\[end of text \1\]", content, re.DOTALL)]
 
 
 def shorter_is_better(asked: Asked) -> str:

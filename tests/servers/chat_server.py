@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import socket
 import struct
 import threading
@@ -130,6 +131,12 @@ class ChatServer:
         self.closing.set()
         self._listener.shutdown()
         self._listener.server_close()
+
+
+def texts_of(asked: Asked) -> list[str]:
+    """The fenced texts of a judge's question: the reference, then the candidates."""
+    content = asked.body["messages"][1]["content"]
+    return [text for _, text in re.findall(r"\[text ([0-9a-f]{12})\]\n(.*?)\n\[end of text \1\]", content, re.DOTALL)]
 
 
 def say(text: Any, *, finish_reason: str | None = "stop", usage: Any = (100, 10), **message: Any) -> Behaviour:
