@@ -21,15 +21,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import log
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from chat_service import ChatService, chat_service
 from hydra import compose, initialize_config_dir
-from safetensors.torch import save_file
+from untrained_policy import PROMPT, reports, untrained_policy
 
 from actors.cluster import joined
 from actors.fleet import Fleet
@@ -38,27 +36,16 @@ from actors.judging import Judging, judge_stage
 from actors.requests import Request
 from actors.rounds import CANDIDATES_A_SEGMENT, sample_and_judge
 from rlaif.config import Config, load_config
-from rlaif.datasets.phantom_settings import PhantomSettings
-from rlaif.datasets.phantom_study import plan_study
-from rlaif.features import FeatureStore
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.launch import CONFIGS, PROJECT, checked_overrides, sized
 from rlaif.ledger import RunFolder
-from rlaif.models.encoders.build import new_encoder
-from rlaif.models.new_policy import new_policy
-from rlaif.models.policy import Policy
-from rlaif.models.visual_input import VisualInput
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Judgement
-from rlaif.vision import StoredFeatures
 
 LIMIT, LATENCY_S = 32, 1.0
 FAST_S, UNLIMITED = 0.02, 10_000
 QUESTIONS, CANDIDATES = 600, 6
 SAMPLED_CASES = 200
-PROMPT = "<image>\nDescribe the findings of this chest CT."
-# Tokens of a report, on average.
-WORDS = 30
 TABLE = "round-000/candidates"
 
 
@@ -123,12 +110,6 @@ def start_shared_actors(bench: Bench) -> None:
     """Starts what all judges of a cluster share: the limits of services, and the cache."""
     bench.service.behave(0.0, UNLIMITED)
     asked(bench, "shared", written_cases(CANDIDATES), LIMIT)
-
-
-def reports(number: int) -> list[str]:
-    """Findings of phantom studies."""
-    settings = PhantomSettings(sft=number)
-    return [plan_study(settings, f"train_{one + 1}_a_1").report.findings for one in range(number)]
 
 
 # --- what the service allows ---
@@ -201,33 +182,6 @@ def limit(bench: Bench, rounds: int) -> dict[str, float]:
 # --- a round ---
 
 
-def small_policy(config: Config, root: Path) -> tuple[Path, StoredFeatures]:
-    """An untrained policy of the configuration's size, and features of eight studies."""
-    policy = config.policy
-    if policy.encoder is None or policy.language_model is None:
-        raise ValueError(f"policy {policy.name} has no encoder or no language model of its own")
-    torch.manual_seed(5)
-    save_file(new_encoder(policy.encoder).state_dict(), root / "encoder.safetensors")
-    new = new_policy(policy.settings(), policy.language_model, reports(500), seed=1)
-    shape = policy.encoder.tokens, policy.encoder.hidden
-    end_reports(new.eval(), VisualInput(torch.randn(shape)))
-    new.save_pretrained(root / "policy", root / "encoder.safetensors")
-    FeatureStore(root / "features").write({f"f{number}": VisualInput(torch.randn(shape)) for number in range(8)})
-    return root / "policy", StoredFeatures(root / "features")
-
-
-@torch.no_grad()
-def end_reports(policy: Policy, scan: VisualInput) -> None:
-    """Lets an untrained policy, whose words are random, end its report after each of them with the same chance."""
-    model, ends = policy.language_model, policy.tokenizer.eos_token_id
-    prompt = policy.embed(policy.collate([policy.prompt(PROMPT)], [[]]), [scan])
-    words = model.get_input_embeddings()(torch.randint(len(policy.tokenizer), (1, WORDS)))
-    hidden = model.model(inputs_embeds=torch.cat((prompt, words), dim=1)).last_hidden_state[0, -WORDS:]
-    # Its hidden states are nearly the same everywhere, and all other logits nearly 0.
-    mean = hidden.mean(dim=0)
-    model.get_output_embeddings().weight[ends] = mean / mean.square().sum() * log(len(policy.tokenizer) / WORDS)
-
-
 def sampled(run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], policy: Path) -> float:
     """Seconds of sampling alone, its candidates written as a round writes them."""
     started = time.perf_counter()
@@ -281,7 +235,7 @@ def questions_of(cases: Sequence[Case], candidates: Sequence[Candidate]) -> int:
 def new_round(bench: Bench) -> Round:
     """A round whose samplers have started."""
     config = bench.config("sampling")
-    policy, vision = small_policy(config, bench.root)
+    policy, vision = untrained_policy(config, bench.root)
     targets = reports(SAMPLED_CASES)
     cases = [
         Case(f"c{number}", f"c{number}", f"p{number}", PROMPT, text, text, f"f{number % 8}")
