@@ -80,9 +80,10 @@ class ChatAsk:
 
     @property
     def identity(self) -> str:
-        """All that a reply depends on beside its question, but for the address, which may change its port or host."""
+        """All that a reply depends on beside its question: two addresses may have two models of one name."""
         settings = self.settings
-        return json.dumps([settings.prompt, settings.model, settings.temperature, settings.structured])
+        given = settings.prompt, settings.model, settings.address, settings.temperature, settings.structured
+        return json.dumps(given)
 
     async def close(self) -> None:
         """Closes the connections."""

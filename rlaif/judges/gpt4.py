@@ -25,8 +25,8 @@ class Gpt4Judge:
 
     @property
     def version(self) -> str:
-        """The prompt and the model."""
-        return f"{self.settings.prompt}:{self.settings.model}"
+        """The settings' version: prompt, model, address, and what else may change a verdict."""
+        return self.settings.version
 
     async def judge(self, case: JudgedCase, ask: Ask) -> CaseVerdicts:
         """Each distinct report of the case is graded by itself."""

@@ -86,8 +86,8 @@ class LlmParserJudge:
 
     @property
     def version(self) -> str:
-        """The prompt and the model."""
-        return f"{self.settings.prompt}:{self.settings.model}"
+        """The settings' version: prompt, model, address, and what else may change a verdict."""
+        return self.settings.version
 
     async def judge(self, case: JudgedCase, ask: Ask) -> CaseVerdicts:
         """A tournament of the case's distinct reports; a report's score is its share of the comparisons."""

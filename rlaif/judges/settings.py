@@ -1,14 +1,18 @@
 """The settings of the judges, one class a kind."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from rlaif.judges.tournament import rounds_of
 from rlaif.section import Section
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PORTS = {"http": 80, "https": 443}
 
 
 class JudgeSection(Section):
@@ -26,7 +30,11 @@ class JudgeSection(Section):
     calls: int = Field(default=2, ge=1)
     """Calls that wait at one actor or run in it."""
     timeout_s: float = Field(default=600.0, gt=0, le=1e6)
-    """Longest wait of a question for its turn; a call is given up after twice as long."""
+    """Longest time of a question, from its turn behind others to its last attempt: it fails by then."""
+
+    def longest_chain(self, candidates: int) -> int:
+        """How many times `timeout_s` can pass one after another in a case of so many candidates; 0: nothing is asked."""
+        return 0
 
 
 class RulesJudgeSettings(JudgeSection):
@@ -77,10 +85,41 @@ class ChatJudgeSection(JudgeSection):
         """The host of the address."""
         return urlsplit(self.base_url).hostname or ""
 
+    @property
+    def place(self) -> str:
+        """The address's HOST[:PORT], without the port that its scheme implies."""
+        parts = urlsplit(self.base_url)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if parts.port in (None, PORTS[parts.scheme]) else f"{host}:{parts.port}"
+
+    @property
+    def address(self) -> str:
+        """The address in one form, whatever its case, its port and its last slash are written like."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{self.place}{parts.path.rstrip('/')}"
+
+    @property
+    def version(self) -> str:
+        """PROMPT:MODEL@HOST[:PORT]#HASH: everything that a verdict depends on beside the reports.
+
+        The hash is that of the whole address, `temperature`, `structured`, `max_tokens` and `explanation_characters`.
+        """
+        rest = [self.address, self.temperature, self.structured, self.max_tokens, self.explanation_characters]
+        short = hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:8]
+        return f"{self.prompt}:{self.model}@{self.place}#{short}"
+
+    def longest_chain(self, candidates: int) -> int:
+        """A question and its repair."""
+        return 2 if candidates else 0
+
     @model_validator(mode="after")
     def _may_be_asked(self) -> "ChatJudgeSection":
         parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        try:
+            sound = parts.scheme in PORTS and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound or parts.username or parts.password:
             raise ValueError(f"base_url={self.base_url} is no address: write http(s)://HOST[:PORT]/v1, without a key")
         if parts.query or parts.fragment:
             raise ValueError(f"base_url={self.base_url}: an address takes neither ? nor #")
@@ -119,6 +158,10 @@ class LlmParserJudgeSettings(ChatJudgeSection):
 
     kind: Literal["llm_parser"]
 
+    def longest_chain(self, candidates: int) -> int:
+        """A tournament's rounds, each of a question and its repair."""
+        return 2 * rounds_of(candidates)
+
 
 class GreenJudgeSettings(JudgeSection):
     """GREEN: a language model trained to list errors, on vLLM in actors of its own."""
@@ -138,6 +181,10 @@ class GreenJudgeSettings(JudgeSection):
     """Share of a GPU's memory for the engine."""
     kv_cache_gib: int = Field(default=1, ge=1)
     """GiB for the engine's cache on a CPU."""
+
+    def longest_chain(self, candidates: int) -> int:
+        """The engine's start, a question, and the same once more."""
+        return 3 if candidates else 0
 
     @model_validator(mode="after")
     def _leaves_room(self) -> "GreenJudgeSettings":

@@ -453,10 +453,10 @@ def test_a_stored_reply_asks_nobody(chat_server: ChatServer) -> None:
         client = ChatAsk(settings(chat_server.url, **prices), "run", limits=ServiceLimits())
         first = await KeptAsk(client, kept, "run", client.identity)(QUESTION)
         assert list(kept.replies.values()) == [first]
-        # Nor needs it a key, which this host would.
-        moved = settings("https://judge.example.org/v1", allowed_hosts=("judge.example.org",), **prices)
-        elsewhere = ChatAsk(moved, "run", limits=ServiceLimits())
-        return first, await KeptAsk(elsewhere, kept, "run", elsewhere.identity)(QUESTION)
+        # Nor is anything needed of the service, which is gone.
+        chat_server.close()
+        again = ChatAsk(settings(chat_server.url, **prices, key_variable="ANOTHER"), "run", limits=ServiceLimits())
+        return first, await KeptAsk(again, kept, "run", again.identity)(QUESTION)
 
     first, again = done(ask())
     assert len(chat_server.requests) == 1
@@ -492,9 +492,12 @@ def test_a_reply_is_stored_by_all_that_it_depends_on() -> None:
         Question(QUESTION.messages, 64, QUESTION.text_form, QUESTION.schema_form, SCHEMA, attempt=1),
     ]
     keys |= {key(question) for question in other}
+    # Another host, port, path or scheme may have another model of this name.
+    urls = ("http://localhost/v1", "http://127.0.0.1:81/v1", "http://127.0.0.1/b/v1", "https://127.0.0.1/v1")
+    keys |= {key(url=url) for url in urls}
     keys.add(key())
-    assert len(keys) == 11
-    assert key(url="http://localhost:81/v1", concurrency=3, name="other") == key()
+    assert len(keys) == 15
+    assert key(url="http://127.0.0.1/v1/", concurrency=3, name="other") == key()
 
 
 def test_a_cap_stops_asking_before_it_is_passed(chat_server: ChatServer) -> None:

@@ -14,6 +14,10 @@ from rlaif.judges.asking import Message, Question
 from rlaif.judges.settings import ChatJudgeSection
 
 
+MOST_REPEATED = 3000
+"""So many characters of a reply go back to the model: more of it would be paid for and help nobody."""
+
+
 class PromptError(ValueError):
     """A prompt that is not there or lacks a part."""
 
@@ -41,8 +45,9 @@ class Prompt:
         return Question(messages, max_tokens, self.text_form, self.schema_form, schema)
 
     def again(self, question: Question, reply: str, *, structured: bool) -> Question:
-        """The one question that follows a reply in which nothing could be read."""
-        messages = (*question.put(structured=structured), Message("assistant", reply), Message("user", self.repair))
+        """The one question that follows a reply in which nothing could be read: it is shown the reply's beginning."""
+        said = Message("assistant", reply[:MOST_REPEATED])
+        messages = (*question.put(structured=structured), said, Message("user", self.repair))
         return Question(messages, max_tokens=32, attempt=1)
 
 
