@@ -88,12 +88,12 @@ def _judge(run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], 
     judging = Judging(run, config, stage, judges, shaped)
     for leaf in judging.leaves.values():
         if isinstance(leaf, LlmParserJudgeSettings):
-            _settle_even(judging, leaf, pairs, version)
+            settle_even(judging, leaf, pairs, version)
     progress = Progress(f"held-out, {name}, judged", judging.number(pairs))
     run.finish(stage, **judge_stage(judging, fleet, pairs, version, progress), seconds=time.monotonic() - started)
 
 
-def _settle_even(judging: Judging, leaf: LlmParserJudgeSettings, cases: Sequence[JudgedCase], version: int) -> None:
+def settle_even(judging: Judging, leaf: LlmParserJudgeSettings, cases: Sequence[JudgedCase], version: int) -> None:
     """Notes the reports that are the base's own words: even by definition, and nobody is asked."""
     judge, settled = LlmParserJudge(leaf), []
     for case in cases:

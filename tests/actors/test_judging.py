@@ -10,9 +10,10 @@ import pytest
 from chat_server import Asked, ChatServer, texts_of
 
 from actors.fleet import Fleet
+from actors.heldout import settle_even
 from actors.judging import Judging, judge_stage, judged_case
 from actors.preparation import TooManyBad
-from rlaif.judges.case import JudgedCase
+from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.judges.rules import judge
 from rlaif.ledger import RunFolder
 from rlaif.progress import Progress
@@ -197,3 +198,28 @@ def test_what_cannot_be_read_is_a_failure_and_never_a_score(stage: Stage, servic
     with pytest.raises(TooManyBad):
         stage.judged("run", cases(2, "six"), "gpt4")
     assert len(service.requests) == asked
+
+
+def test_a_held_out_report_in_the_base_s_words_is_even_unless_it_cannot_be_judged(
+    cluster: None, tmp_path: Path, configured: Callable[..., "Config"]
+) -> None:
+    given = ["judge=llm_parser", "judge.base_url=http://127.0.0.1:9/v1", "judge.model=m", f"run.root={tmp_path}"]
+    config = configured("experiment=smoke", *given, f"cache.root={tmp_path / 'cache'}")
+    leaf = config.leaf_judges["llm_parser"]
+    texts = {"same": ("clear", "clear"), "empty": ("", ""), "other": ("clear", "nodule"), "long": ("x" * 30_000,) * 2}
+    pairs = [
+        JudgedCase(name, "The lungs are clear.", (JudgedReport(f"{name}.base", one), JudgedReport(f"{name}.r", two)))
+        for name, (one, two) in texts.items()
+    ]
+    with RunFolder.open(tmp_path, "run", config.plain()) as run:
+        judging = Judging(run, config, "heldout-judging/r", [config.judge])
+        settle_even(judging, leaf, pairs, 1)
+        rows = {
+            one.candidate_id: (one.score, one.failure) for one in run.read("heldout-judging/r/judgements", Judgement)
+        }
+        assert rows == {
+            **dict.fromkeys(("same.base", "same.r"), (0.5, None)),
+            **dict.fromkeys(("empty.base", "empty.r"), (None, "invalid_candidate")),
+            **dict.fromkeys(("long.base", "long.r"), (None, "invalid_candidate")),
+        }
+        assert [name for name in texts if judging.left("llm_parser", name)] == ["other"]
