@@ -5,6 +5,7 @@ So runs that differ in their judge or their pairs differ in nothing else.
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ def take_over(run: RunFolder, config: Config) -> None:
         )
     if not _done(earlier, "base"):
         raise ConfigurationError(f"run.start_from={earlier} has no base policy yet: let that run go on first")
-    if Table(earlier / "studies", Study).read() != run.read("studies", Study):
+    theirs, ours = (
+        [_content(one) for one in rows]
+        for rows in (Table(earlier / "studies", Study).read(), run.read("studies", Study))
+    )
+    if theirs != ours:
         raise ConfigurationError(f"run.start_from={earlier} is of other studies: its data has changed since")
     if not any(key.startswith(EVALUATION) for key in differing) and _done(earlier, "heldout/base"):
         run.replace("heldout/base", HeldoutReport, Table(earlier / "heldout" / "base", HeldoutReport).read())
@@ -58,6 +63,11 @@ def take_over(run: RunFolder, config: Config) -> None:
             shutil.copytree(earlier / "base", target, dirs_exist_ok=True)
     # Last, and with it all of this is taken over.
     run.finish("base", **_facts(earlier, "base") | {"seconds": 0.0, "start_from": str(earlier)})
+
+
+def _content(study: Study) -> Study:
+    """A study without the paths of its files, which another cache has elsewhere."""
+    return replace(study, volume=None, regions=None)
 
 
 def _differing(run: RunFolder, earlier: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The runs of an ablation: names, overrides, and from which other run each of them starts."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,6 +14,8 @@ from rlaif.launch import CONFIGS
 
 # What the ablation itself sets in each run.
 _VARIED = ("judge", "pairs", "run.seed", "run.name", "run.start_from", "heldout.judges", "ablate")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,14 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
         kept.append(override)
     settings = config.ablate
     judges = [_named(entry) for entry in settings.judges]
+    if bad := [name for name, _ in judges if not NAME.fullmatch(name)]:
+        raise ConfigurationError(f"ablate.judges: {bad[0]} is no judge's name: use letters, digits and . _ -")
     if len({name for name, _ in judges}) < len(judges):
         raise ConfigurationError("ablate.judges has two judges of one name: give one of them another with name")
+    for name in ("pairs", "seeds"):
+        values = list(getattr(settings, name))
+        if repeated := [one for one in values if values.count(one) > 1]:
+            raise ConfigurationError(f"ablate.{name} has {repeated[0]} twice")
     follows = hasattr(config.data, "seed") and not any(one.lstrip("+").startswith("data.seed=") for one in kept)
     every = _hydra([entry for _, entry in judges])
     parts: list[Part] = []
@@ -71,7 +80,7 @@ def _named(entry: str | dict[str, Any]) -> tuple[str, str | dict[str, Any]]:
         values = named_judge(entry, "ablate.judges", CONFIGS / "judge")
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
-    return str(values["name"]), entry
+    return str(values.get("name")), entry
 
 
 def _of_judge(entry: str | dict[str, Any]) -> list[str]:
@@ -82,9 +91,15 @@ def _of_judge(entry: str | dict[str, Any]) -> list[str]:
 
 
 def _hydra(value: Any) -> str:
-    """A value as Hydra's grammar reads it back: JSON, but for the keys of mappings, which stand without quotes."""
+    """A value as Hydra's grammar reads it back; raises ConfigurationError for a text that it cannot hold."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_hydra(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_hydra(inner) for inner in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if any(mark in value for mark in ("\n", "\r", "${")):
+        raise ConfigurationError(f"ablate.judges: {value!r} cannot be handed on to a run: no line ends and no ${{")
+    # Within Hydra's quotes only a quote is escaped, and backslashes before one.
+    quoted = re.sub(r"(\\*)(\"|$)", lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    return f'"{quoted}"'

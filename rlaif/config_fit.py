@@ -1,9 +1,17 @@
 """What of a configuration must fit together across its sections, before anything starts."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaif.datasets.settings import MimicCxrSettings, OpeniSettings
-from rlaif.judges.settings import leaves_of
+from rlaif.judges.prompts import load_prompt
+from rlaif.judges.settings import (
+    AnyJudge,
+    Gpt4JudgeSettings,
+    GreenJudgeSettings,
+    LlmParserJudgeSettings,
+    leaves_of,
+)
 from rlaif.models.settings import PolicySettings
 
 if TYPE_CHECKING:
@@ -26,7 +34,10 @@ def check_lengths(config: "Config") -> None:
 
 
 def check_judges(config: "Config") -> None:
-    """Raises ValueError where one name stands for two judges, so that their verdicts could not be told apart."""
+    """Raises ValueError for judges that cannot be asked, and where one name stands for two whose verdicts could not be
+    told apart."""
+    for judge in (config.judge, *config.heldout.judges, *config.score.judges):
+        check_judge(judge)
     for judges in ((config.judge, *config.heldout.judges), config.score.judges):
         named: dict[str, object] = {}
         for one in (one for judge in judges for one in (judge, *leaves_of(judge))):
@@ -35,6 +46,24 @@ def check_judges(config: "Config") -> None:
                     f"two judges with other settings are called {one.name}: give one of them another name, such as "
                     f"{{judge: {one.kind}, name: {one.name}-2, ...}}"
                 )
+
+
+def check_judge(judge: AnyJudge) -> None:
+    """Raises ValueError for a threshold off the judge's scale, a prompt of another judge, a model that is not there."""
+    low, high = (1.0, 5.0) if judge.kind == "gpt4" else (0.0, 1.0)
+    if not low <= judge.threshold <= high:
+        raise ValueError(f"judge {judge.name}: threshold={judge.threshold:g} is off its scale, {low:g} to {high:g}")
+    if judge.name == "rules" and judge.kind != "rules":
+        raise ValueError(f"a judge of kind {judge.kind} may not be called rules, as rules_score is a metric of its own")
+    for leaf in leaves_of(judge):
+        if leaf is not judge:
+            check_judge(leaf)
+    if isinstance(judge, Gpt4JudgeSettings | LlmParserJudgeSettings):
+        wanted = {"reference", "candidate"} if judge.kind == "gpt4" else {"reference", "first", "second"}
+        if load_prompt(judge.prompt).texts != wanted:
+            raise ValueError(f"judge {judge.name}: prompt={judge.prompt} is not for a judge of kind {judge.kind}")
+    if isinstance(judge, GreenJudgeSettings) and not Path(judge.model).expanduser().is_dir():
+        raise ValueError(f"judge {judge.name}: model={judge.model} is no folder: name that of a model's weights")
 
 
 def check_policy(config: "Config", settings: PolicySettings) -> None:

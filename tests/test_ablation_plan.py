@@ -20,7 +20,9 @@ def planned(configured: Callable[..., "Config"], root: Path, *overrides: str) ->
 
 
 def test_every_run_differs_in_judge_pairs_and_seed_alone(configured: Callable[..., "Config"], tmp_path: Path) -> None:
-    judges = "ablate.judges=[rules,{judge: gpt4, name: local, base_url: 'http://127.0.0.1:1/v1', model: 'a \"b\", c'}]"
+    judges = (
+        "ablate.judges=[rules,{judge: gpt4, name: local, base_url: 'http://127.0.0.1:1/v1', model: 'a \"b\", C:\\new'}]"
+    )
     parts = planned(configured, tmp_path, judges, "ablate.pairs=[strategy1,best_worst]", "ablate.seeds=[4,5]")
     assert [(one.seed, one.judge, one.pairs) for one in parts] == [
         (seed, judge, pairs) for seed in (4, 5) for judge in ("rules", "local") for pairs in ("strategy1", "best_worst")
@@ -50,7 +52,7 @@ def test_every_run_differs_in_judge_pairs_and_seed_alone(configured: Callable[..
         }
     # All judges look at every run's held-out reports, and none of them at others than these.
     assert {tuple(one.judges) for one in configs} == {("rules", "local")}
-    assert configs[2].judges["local"].model == 'a "b", c'  # type: ignore[union-attr]
+    assert configs[2].judges["local"].model == 'a "b", C:\\new'  # type: ignore[union-attr]
     assert [one.judge.name for one in configs] == ["rules", "rules", "local", "local"] * 2
 
 
@@ -67,7 +69,10 @@ def test_a_plan_starts_from_no_run_that_is_not_there(configured: Callable[..., "
         ("pairs=strategy2", "an ablation sets pairs in each of its runs"),
         ("run.seed=3", "an ablation sets run.seed in each of its runs"),
         ("heldout.judges=[rules]", "an ablation sets heldout.judges in each of its runs"),
-        ("ablate.judges=[rules,rules]", "two judges of one name"),
+        ("ablate.judges=[rules,{judge: rules, threshold: 0.4}]", "two judges of one name"),
+        ("ablate.pairs=[strategy1,strategy1]", "ablate.pairs has strategy1 twice"),
+        ("ablate.seeds=[0,0]", "ablate.seeds has 0 twice"),
+        ("ablate.judges=[{judge: rules, name: a/b}]", "a/b is no judge's name"),
         ("ablate.judges=[rulse]", "ablate.judges: there is no judge rulse; did you mean rules?"),
         ("ablate.judges=[{kind: rules}]", "write {judge: NAME, ...} or a judge's name"),
     ],

@@ -106,6 +106,14 @@ def test_a_size_that_a_policy_has_not_is_told_with_those_it_has() -> None:
         ("heldout.judges=[rulse]", "heldout.judges: there is no judge rulse; did you mean rules?"),
         ("heldout.judges=[green]", "heldout.judges: judge green needs model: write {judge: green, model: ...}"),
         ("heldout.judges=[{judge: rules, threshold: 0.7}]", "two judges with other settings are called rules"),
+        ("judge.threshold=3", "judge rules: threshold=3 is off its scale, 0 to 1"),
+        ("heldout.judges=[{judge: green, model: /nowhere}]", "judge green: model=/nowhere is no folder"),
+        (
+            "heldout.judges=[{judge: gpt4, base_url: 'http://127.0.0.1:1/v1', prompt: llm_parser-1}]",
+            "is not for a judge of",
+        ),
+        ("heldout.judges=[{judge: gpt4, base_url: 'http://127.0.0.1:1/v1', prompt: x}]", "there is no prompt x"),
+        ("heldout.judges=[{judge: gpt4, base_url: 'http://127.0.0.1:1/v1', name: rules}]", "may not be called rules"),
         ("run.start_from=/nowhere/run", "run.start_from: /nowhere/run does not exist"),
     ],
 )

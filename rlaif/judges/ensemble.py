@@ -1,7 +1,7 @@
 """Several judges as one: a weighted mean of their scores, and abstention where they disagree."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,18 +32,21 @@ def on_unit_scale(judgement: Mapping[str, Any]) -> MemberVerdict:
     return MemberVerdict((judgement["score"] - low) / (high - low), None)
 
 
-def combine(settings: EnsembleJudgeSettings, members: Mapping[str, MemberVerdict]) -> Verdict:
-    """The ensemble's verdict on one candidate from those of all its members, by name.
+def combine(
+    settings: EnsembleJudgeSettings, members: Mapping[str, MemberVerdict], silent: Collection[str] = ()
+) -> Verdict:
+    """The ensemble's verdict on one candidate from those of all its members, by name; `silent` ones do not count.
 
     With fewer scores than `minimum_members` it takes over the failure of a member, the first in the order of the
-    settings; where scores lie further apart than `max_disagreement`, it abstains.
+    settings; where scores lie further apart than `max_disagreement`, it abstains. A member of weight 0 only watches.
     """
-    weights = {one.name: settings.weights.get(one.name, 1.0) for one in settings.members}
-    scores = {name: score for name in weights if (score := members[name].score) is not None}
+    weights = voters(settings)
+    scores = {name: score for name in weights if name not in silent and (score := members[name].score) is not None}
     wanted = settings.minimum_members or len(weights)
-    words = ", ".join(f"{name} {_said(members[name])}" for name in weights)
+    left_out = [f"{name} left out (it failed on another candidate)" for name in weights if name in silent]
+    words = ", ".join([*(f"{name} {_said(members[name])}" for name in weights if name not in silent), *left_out])
     weight = sum(weights[name] for name in scores)
-    if len(scores) < wanted or weight == 0:
+    if len(scores) < wanted:
         failures: list[Failure] = [failure for name in weights if (failure := members[name].failure) is not None]
         failure = failures[0] if failures else "abstained"
         return Verdict(None, failure, scores=scores, explanation=f"{len(scores)} of {wanted} members: {words}.")
@@ -55,6 +58,25 @@ def combine(settings: EnsembleJudgeSettings, members: Mapping[str, MemberVerdict
     return Verdict(min(1.0, max(0.0, mean)), scores=scores, explanation=f"{words}.")
 
 
+def voters(settings: EnsembleJudgeSettings) -> dict[str, float]:
+    """The members that decide, with their weights."""
+    weights = {one.name: settings.weights.get(one.name, 1.0) for one in settings.members}
+    return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+def silent_of(settings: EnsembleJudgeSettings, case: Iterable[Mapping[str, MemberVerdict]]) -> set[str]:
+    """The members that a case goes without, given its candidates' verdicts.
+
+    Where fewer than all members are enough, one that failed on a candidate which another could score is left out of the
+    whole case: else its failure would move one candidate and not the others, and so make a preference.
+    """
+    if settings.minimum_members is None:
+        return set()
+    names = voters(settings)
+    scored = [one for one in case if any(one[name].score is not None for name in names)]
+    return {name for name in names if any(one[name].score is None for one in scored)}
+
+
 def combine_all(settings: EnsembleJudgeSettings, rows: Iterable[Mapping[str, Any]]) -> Iterator[Judgement]:
     """The ensemble's judgement on every candidate that all members have judged, from their rows (`COLUMNS`)."""
     by_candidate: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
@@ -62,12 +84,18 @@ def combine_all(settings: EnsembleJudgeSettings, rows: Iterable[Mapping[str, Any
     for row in rows:
         if row["judge"] in names:
             by_candidate[row["candidate_id"]][row["judge"]] = row
-    for candidate_id, members in by_candidate.items():
-        # A pairwise member has rows for what it compares a held-out report with, too.
-        if members.keys() != names:
-            continue
-        verdict = combine(settings, {name: on_unit_scale(one) for name, one in members.items()})
+    # A pairwise member has rows for what it compares a held-out report with, too.
+    whole = {candidate: members for candidate, members in by_candidate.items() if members.keys() == names}
+    said = {
+        candidate: {name: on_unit_scale(one) for name, one in members.items()} for candidate, members in whole.items()
+    }
+    cases: dict[str, list[dict[str, MemberVerdict]]] = defaultdict(list)
+    for candidate_id, members in whole.items():
+        cases[next(iter(members.values()))["case_id"]].append(said[candidate_id])
+    silent = {case: silent_of(settings, verdicts) for case, verdicts in cases.items()}
+    for candidate_id, members in whole.items():
         first = next(iter(members.values()))
+        verdict = combine(settings, said[candidate_id], silent[first["case_id"]])
         yield Judgement(
             judgement_id=f"{candidate_id}.{settings.name}",
             candidate_id=candidate_id,

@@ -52,8 +52,10 @@ def test_a_failed_member_fails_the_ensemble_unless_fewer_are_enough() -> None:
     assert combine(ensemble(minimum_members=1), said(0.4, None)).score == pytest.approx(0.4)
     none = combine(ensemble(minimum_members=1), said(None, None, "no_reference"))
     assert (none.score, none.failure) == (None, "no_reference")
-    unweighted = combine(ensemble(minimum_members=1, weights={"rules": 0.0}), said(0.4, None))
-    assert (unweighted.score, unweighted.failure) == (None, "timeout")
+    # A member without weight watches: it neither scores, nor fails, nor disagrees.
+    watched = ensemble(weights={"grader": 0.0}, max_disagreement=0.1)
+    assert combine(watched, said(0.4, None)).score == combine(watched, said(0.4, 1.0)).score == pytest.approx(0.4)
+    assert combine(ensemble(weights={"rules": 0.0}), said(0.4, None)).failure == "timeout"
 
 
 def test_rows_of_members_become_rows_of_the_ensemble() -> None:
@@ -61,6 +63,20 @@ def test_rows_of_members_become_rows_of_the_ensemble() -> None:
     (made,) = combine_all(ensemble(), rows)
     assert (made.judgement_id, made.judge, made.score) == ("case.0.1.both", "both", 0.75)
     assert made.scores == {"rules": 0.5, "grader": 1.0} and made.judge_version == "grader=grader-1 + rules=rules-1"
+
+
+def test_a_member_s_failure_moves_no_candidate_beside_the_others_of_its_case() -> None:
+    rows = []
+    for number, (rules, grader) in enumerate(((0.3, 5.0), (0.3, None), (0.4, 2.0))):
+        for one in (row("rules", rules, 0.0, 1.0), row("grader", grader, 1.0, 5.0, None if grader else "timeout")):
+            rows.append({**one, "candidate_id": f"case.0.{number}"})
+    scores = [one.score for one in combine_all(ensemble(minimum_members=1), rows)]
+    assert scores == pytest.approx([0.3, 0.3, 0.4])
+    failures = [(one.score, one.failure) for one in combine_all(ensemble(), rows)]
+    assert failures == [(pytest.approx(0.65), None), (None, "timeout"), (pytest.approx(0.325), None)]
+    other = [{**one, "case_id": "other", "candidate_id": f"other.{n // 2}"} for n, one in enumerate(rows[:2])]
+    assert next(combine_all(ensemble(minimum_members=1), [*rows, *other])).score == pytest.approx(0.3)
+    assert list(combine_all(ensemble(minimum_members=1), [*rows, *other]))[-1].score == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import yaml
 from rlaif.judges.asking import Message, Question
 from rlaif.judges.settings import ChatJudgeSection
 
-
 MOST_REPEATED = 3000
 """So many characters of a reply go back to the model: more of it would be paid for and help nobody."""
 
@@ -32,6 +31,11 @@ class Prompt:
     text_form: str
     schema_form: str
     repair: str
+
+    @property
+    def texts(self) -> set[str]:
+        """The names of the texts that the question takes."""
+        return {field for _, field, _, _ in Formatter().parse(self.question) if field}
 
     def ask(self, texts: Mapping[str, str], *, max_tokens: int, schema: Mapping[str, object] | None = None) -> Question:
         """The question about some texts, each fenced as data."""
@@ -52,7 +56,7 @@ class Prompt:
 
 
 # What chat templates part turns with, such as <|im_end|>, </s> or [INST]: tokenizers take it for the mark itself.
-_CONTROL = re.compile(r"<(?=[|/a-zA-Z_\uff5c])|\[(?=/?(?:INST|SYS)\])")
+_CONTROL = re.compile(r"<(?=[|/a-zA-Z_\uff5c])|\[(?=/?[A-Za-z_]{2,20}\])")
 
 
 def fence(text: str) -> str:
@@ -64,7 +68,7 @@ def fence(text: str) -> str:
     text = _CONTROL.sub(r"\g<0> ", text)
     number = 0
     while True:
-        mark = hashlib.sha256(f"{number}\x1f{text}".encode()).hexdigest()[:12]
+        mark = hashlib.sha256(f"{number}\x1f{text}".encode(errors="surrogatepass")).hexdigest()[:12]
         if mark not in text:
             return f"[text {mark}]\n{text}\n[end of text {mark}]"
         number += 1
