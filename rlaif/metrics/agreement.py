@@ -1,10 +1,10 @@
-"""How far two judges agree on the same candidates, and whether a pairwise judge likes a place more than a report.
+"""How far two judges agree on the same candidates.
 
 All intervals are percentile bootstraps that resample cases with all their candidates: candidates of one case are not
-independent. Four statistics of 5,000 candidates with 500 resamples take two to three seconds a pair of judges.
+independent. Of large tables each resample draws a bounded number of cases, see `resampled`, so that a pair of judges
+takes seconds whatever the number of candidates.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from rlaif.metrics.intervals import bootstrap
-from rlaif.records import Comparison, Judgement, records_of
+from rlaif.records import Judgement, table_of
 
 GRADES = 5
 RESAMPLES = 500
+# A resample of more items than this draws fewer cases than there are.
+MOST_DRAWN = 6000
 # An interval ready for JSON: {mean, low, high, n}; the bounds are None where there is one case or patient only.
 IntervalValues = dict[str, Any]
 _JUDGEMENT_COLUMNS = ("round", "judge", "case_id", "candidate_id", "score", "scale_low", "scale_high")
@@ -28,10 +31,15 @@ _JUDGEMENT_COLUMNS = ("round", "judge", "case_id", "candidate_id", "score", "sca
 
 @dataclass(frozen=True)
 class _Judged:
-    """The candidates that one judge was asked about, with their cases, and its (score, scale low, high) of those."""
+    """What one judge was asked about, by the candidates' numbers, ascending: cases, scores with scale, which it scored.
 
-    cases: dict[str, str]
-    scores: dict[str, tuple[float, float, float]]
+    `given` holds score, scale low and scale high, float64 `[candidates, 3]`.
+    """
+
+    candidates: NDArray[np.int64]
+    cases: NDArray[np.int64]
+    given: NDArray[np.float64]
+    scored: NDArray[np.bool_]
 
 
 def grades_of(scores: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.int64]:
@@ -49,27 +57,41 @@ def grades_of(scores: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.
 
 
 def resampled(
-    statistic: Callable[[NDArray[np.intp]], float | None], cases: Sequence[str], *, resamples: int, seed: int = 0
+    statistic: Callable[[NDArray[np.intp]], float | None],
+    cases: Sequence[Hashable] | NDArray[np.int64],
+    *,
+    resamples: int,
+    seed: int = 0,
+    most: int = MOST_DRAWN,
 ) -> IntervalValues | None:
     """A statistic of items, given by their indices, with its 95 % interval over cases.
 
-    None where it is not defined for the items as they are; resamples for which it is not take no part.
+    Of more than `most` items a resample draws about as many, in whole cases, and the distances of the interval's ends
+    from the statistic are multiplied by sqrt(cases drawn / cases): the m out of n bootstrap (Bickel, Götze and van Zwet
+    1997, "Resampling fewer than n observations"), for statistics whose error goes with one over the root of the cases.
+    None where the statistic is not defined for the items as they are. Resamples for which it is not take no part; where
+    one of fewer cases is so, the draws are too small to say how sure the statistic is, and the ends are None.
     """
-    if not cases:
+    if len(cases) == 0:
         return None
-    items = np.arange(len(cases))
-    mean = statistic(items)
+    mean = statistic(np.arange(len(cases)))
     if mean is None:
         return None
-    numbers = np.unique(np.asarray(cases), return_inverse=True)[1]
-    count = int(numbers.max()) + 1
+    numbers, sizes = np.unique(np.asarray(cases), return_inverse=True, return_counts=True)[1:]
+    order, starts, count = np.argsort(numbers, kind="stable"), np.cumsum(sizes) - sizes, len(sizes)
+    drawn = count if len(cases) <= most else max(1, min(count, round(count * most / len(cases))))
     rng, values = np.random.default_rng(seed), []
     for _ in range(resamples if count > 1 else 0):
-        times = np.bincount(rng.integers(count, size=count), minlength=count)
-        value = statistic(np.repeat(items, times[numbers]))
+        chosen = rng.integers(count, size=drawn)
+        lengths = sizes[chosen]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        value = statistic(order[np.repeat(starts[chosen], lengths) + within])
         if value is not None:
             values.append(value)
-    low, high = (float(one) for one in np.quantile(values, [0.025, 0.975])) if values else (None, None)
+    low, high = None, None
+    if values and (drawn == count or len(values) == resamples):
+        shrunk = np.sqrt(drawn / count) * (np.quantile(values, [0.025, 0.975]) - mean)
+        low, high = (float(mean + distance) for distance in shrunk)
     return {"mean": mean, "low": low, "high": high, "n": len(cases)}
 
 
@@ -84,9 +106,9 @@ def clustered_mean(
     return interval if len(set(groups)) > 1 else interval | {"low": None, "high": None}
 
 
-def cases_by_size(cases: Sequence[str]) -> list[NDArray[np.intp]]:
+def cases_by_size(cases: Sequence[Hashable] | NDArray[np.int64]) -> list[NDArray[np.intp]]:
     """The indices of each case's items: for every number of items that a case can have one array `[cases, items]`."""
-    if not cases:
+    if len(cases) == 0:
         return []
     _, numbers, sizes = np.unique(np.asarray(cases), return_inverse=True, return_counts=True)
     order = np.argsort(numbers, kind="stable")
@@ -105,10 +127,11 @@ def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | 
 
 
 def kappa(first: NDArray[np.int64], second: NDArray[np.int64], *, weights: str | None = None) -> float | None:
-    """Cohen's kappa of categories, with `quadratic` weights where they are grades; None where either has one only."""
+    """Cohen's kappa of categories 0 to 4, with `quadratic` weights where they are grades; None where either has one."""
     if _constant(first) or _constant(second):
         return None
-    return float(cohen_kappa_score(first, second, weights=weights))
+    # Without labels a grade that neither gives would be left out of the distance between its neighbours.
+    return float(cohen_kappa_score(first, second, weights=weights, labels=np.arange(GRADES)))
 
 
 def _constant(values: NDArray[Any]) -> bool:
@@ -119,7 +142,7 @@ def score_agreement(
     first: Sequence[float] | NDArray[np.float64],
     second: Sequence[float] | NDArray[np.float64],
     grades: tuple[NDArray[np.int64], NDArray[np.int64]],
-    cases: Sequence[str],
+    cases: Sequence[Hashable] | NDArray[np.int64],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -132,25 +155,29 @@ def score_agreement(
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     a, b = grades
-    same, of_case = _same_order(x, y, cases)
+    numbers = np.unique(np.asarray(cases), return_inverse=True)[1]
+    same, of_case = _same_order(x, y, numbers)
     with_seed = {"resamples": resamples, "seed": seed}
     return {
-        "spearman": resampled(lambda items: spearman(x[items], y[items]), cases, **with_seed),
-        "kendall": resampled(lambda items: kendall(x[items], y[items]), cases, **with_seed),
-        "kappa": resampled(lambda items: kappa(a[items], b[items], weights="quadratic"), cases, **with_seed),
+        "spearman": resampled(lambda items: spearman(x[items], y[items]), numbers, **with_seed),
+        "kendall": resampled(lambda items: kendall(x[items], y[items]), numbers, **with_seed),
+        "kappa": resampled(lambda items: kappa(a[items], b[items], weights="quadratic"), numbers, **with_seed),
         "order": clustered_mean(same, of_case, **with_seed),
     }
 
 
-def _same_order(x: NDArray[np.float64], y: NDArray[np.float64], cases: Sequence[str]) -> tuple[list[float], list[str]]:
+def _same_order(
+    x: NDArray[np.float64], y: NDArray[np.float64], cases: NDArray[np.int64]
+) -> tuple[list[float], list[int]]:
     """1.0 or 0.0 for each pair of a case's items that neither puts equal, and the pair's case."""
-    same, of_case = [], []
+    same: list[float] = []
+    of_case: list[int] = []
     for indices in cases_by_size(cases):
         left, right = (indices[:, side].ravel() for side in np.triu_indices(indices.shape[1], 1))
         signs = np.sign(x[left] - x[right]) * np.sign(y[left] - y[right])
         decided = np.flatnonzero(signs)
         same += (signs[decided] > 0).astype(np.float64).tolist()
-        of_case += [cases[item] for item in left[decided]]
+        of_case += cases[left[decided]].tolist()
     return same, of_case
 
 
@@ -163,89 +190,54 @@ def agreement_of(
     candidates that both were asked about) and what `score_agreement` gives. Of a table the columns that name judge,
     candidate, score and scale are read. Raises ValueError for a candidate that one judge judged twice.
     """
+    table = judgements if isinstance(judgements, pa.Table) else table_of(Judgement, judgements)
     entries = []
-    for number, judges in sorted(_by_round(judgements).items()):
+    for number, judges in _by_round(table.select(_JUDGEMENT_COLUMNS)).items():
         for first, second in combinations(sorted(judges), 2):
             entry = _entry(judges[first], judges[second], (first, second), resamples, seed)
             entries.append({"round": number, **entry})
     return entries
 
 
-def _by_round(judgements: pa.Table | Iterable[Judgement]) -> dict[int, dict[str, _Judged]]:
+def _by_round(judgements: pa.Table) -> dict[int, dict[str, _Judged]]:
     """What each judge of each round said."""
-    if isinstance(judgements, pa.Table):
-        columns = (judgements[name].to_pylist() for name in _JUDGEMENT_COLUMNS)
-        rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True)
-    else:
-        rows = (tuple(getattr(one, name) for name in _JUDGEMENT_COLUMNS) for one in judgements)
-    rounds: dict[int, dict[str, _Judged]] = defaultdict(lambda: defaultdict(lambda: _Judged({}, {})))
-    for number, judge, case_id, candidate_id, score, low, high in rows:
-        judged = rounds[number][judge]
-        if candidate_id in judged.cases:
-            raise ValueError(f"round {number}: judge {judge} has two judgements of candidate {candidate_id}")
-        judged.cases[candidate_id] = case_id
-        if score is not None:
-            judged.scores[candidate_id] = (score, low, high)
-    return rounds
+    rounds, judges = (judgements[name].to_numpy() for name in ("round", "judge"))
+    candidates, cases = (_numbers(judgements[name]) for name in ("candidate_id", "case_id"))
+    given = np.stack([judgements[name].to_numpy() for name in ("score", "scale_low", "scale_high")], axis=1)
+    scored = pc.is_valid(judgements["score"]).to_numpy()
+    found: dict[int, dict[str, _Judged]] = {}
+    for number in np.unique(rounds).tolist():
+        found[number] = {}
+        for judge in pc.unique(judgements["judge"]).to_pylist():
+            rows = np.flatnonzero((rounds == number) & (judges == judge))
+            rows = rows[np.argsort(candidates[rows], kind="stable")]
+            twice = np.flatnonzero(np.diff(candidates[rows]) == 0)
+            if len(twice):
+                candidate = judgements["candidate_id"][int(rows[twice[0]])]
+                raise ValueError(f"round {number}: judge {judge} has two judgements of candidate {candidate}")
+            if len(rows):
+                found[number][judge] = _Judged(candidates[rows], cases[rows], given[rows], scored[rows])
+    return found
+
+
+def _numbers(names: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The places of names among all that a column holds, in their order; int64."""
+    encoded = names.combine_chunks().dictionary_encode()
+    places = pc.rank(encoded.dictionary).to_numpy().astype(np.int64)
+    return np.asarray(places[encoded.indices.to_numpy()])
 
 
 def _entry(first: _Judged, second: _Judged, names: tuple[str, str], resamples: int, seed: int) -> dict[str, Any]:
-    asked = first.cases.keys() & second.cases.keys()
-    both = sorted(first.scores.keys() & second.scores.keys())
-    cases = [first.cases[one] for one in both]
-    x, y = (np.array([judge.scores[one] for one in both]).reshape(-1, 3).T for judge in (first, second))
+    _, *asked = np.intersect1d(first.candidates, second.candidates, assume_unique=True, return_indices=True)
+    scored = [judge.scored[rows] for judge, rows in zip((first, second), asked, strict=True)]
+    both = scored[0] & scored[1]
+    cases = first.cases[asked[0][both]]
+    x, y = first.given[asked[0][both]].T, second.given[asked[1][both]].T
     grades = grades_of(*x), grades_of(*y)
     return {
         "judges": list(names),
-        "candidates": len(both),
-        "cases": len(set(cases)),
-        "failures": {
-            name: len(asked - judge.scores.keys()) for name, judge in zip(names, (first, second), strict=True)
-        },
+        "candidates": int(both.sum()),
+        "cases": len(np.unique(cases)),
+        "failures": {name: int((~known).sum()) for name, known in zip(names, scored, strict=True)},
         **score_agreement(x[0], y[0], grades, cases, resamples=resamples, seed=seed),
-    }
-
-
-def position_bias(
-    comparisons: pa.Table | Iterable[Comparison], *, resamples: int = 2000, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """By pairwise judge: how much the place in which a report is shown decides, ready for JSON.
-
-    `first_place` is the share of decided verdicts for the report shown first (0.5: no bias); `orders_agree` that of
-    the pairs, valid in both orders, for which both say the same, a tie in both included. `comparisons`, `ties` and
-    `failures` (by name) are counts of single verdicts. Raises ValueError for a pair that was asked twice in one order.
-    """
-    rows = records_of(Comparison, comparisons) if isinstance(comparisons, pa.Table) else comparisons
-    by_judge: dict[str, list[Comparison]] = defaultdict(list)
-    for row in rows:
-        by_judge[row.judge].append(row)
-    return {judge: _bias(own, resamples, seed) for judge, own in sorted(by_judge.items())}
-
-
-def _bias(rows: Sequence[Comparison], resamples: int, seed: int) -> dict[str, Any]:
-    won_first: list[float] = []
-    first_cases: list[str] = []
-    # Who won (None: nobody), by pair and by who was shown first.
-    said: dict[tuple[int, str, frozenset[str]], dict[str, str | None]] = defaultdict(dict)
-    asked: set[tuple[int, str, str, str]] = set()
-    for row in rows:
-        shown = (row.candidate_a, row.candidate_b) if row.order == "ab" else (row.candidate_b, row.candidate_a)
-        if (row.round, row.case_id, *shown) in asked:
-            raise ValueError(f"judge {row.judge} compared {shown[0]} with {shown[1]} twice in this order")
-        asked.add((row.round, row.case_id, *shown))
-        if row.verdict is None:
-            continue
-        winner = {"a": row.candidate_a, "b": row.candidate_b}.get(row.verdict)
-        said[row.round, row.case_id, frozenset(shown)][shown[0]] = winner
-        if winner is not None:
-            won_first.append(float(winner == shown[0]))
-            first_cases.append(row.case_id)
-    whole = [(case, winners) for (_, case, _), winners in said.items() if len(winners) == 2]
-    same = [float(len(set(winners.values())) == 1) for _, winners in whole]
-    return {
-        "comparisons": len(rows),
-        "first_place": clustered_mean(won_first, first_cases, resamples=resamples, seed=seed),
-        "orders_agree": clustered_mean(same, [case for case, _ in whole], resamples=resamples, seed=seed),
-        "ties": sum(row.verdict == "tie" for row in rows),
-        "failures": dict(sorted(Counter(row.failure for row in rows if row.failure is not None).items())),
     }

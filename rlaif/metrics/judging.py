@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlaif.metrics.agreement import agreement_of, position_bias
+from rlaif.metrics.agreement import agreement_of
+from rlaif.metrics.position_bias import position_bias
 from rlaif.records import Comparison
 
 # The columns of judgements that this looks at.

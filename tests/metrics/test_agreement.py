@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from rlaif.metrics.agreement import agreement_of, grades_of, position_bias, resampled, score_agreement, spearman
-from rlaif.records import Comparison, Judgement, table_of
+from rlaif.metrics.agreement import agreement_of, grades_of, kappa, resampled, score_agreement, spearman
+from rlaif.records import Judgement, table_of
 
 NAMES = ("spearman", "kendall", "kappa", "order")
 
@@ -50,6 +51,15 @@ def test_ties_count_as_the_field_counts_them() -> None:
     assert one["kendall"]["mean"] == pytest.approx(5 / np.sqrt(30))
     # The pair that one calls equal has no order to agree on.
     assert one["order"]["mean"] == 1.0 and one["order"]["n"] == 5
+
+
+def test_a_grade_that_no_judge_gives_still_counts_in_the_distance() -> None:
+    # Grades 0 0 1 1 4 4 against 0 1 0 1 4 1: squared distances sum to 11, over all 36 pairings to
+    # 6 · 34 + 6 · 19 - 2 · 10 · 7 = 178, so that chance gives 178 / 6. Grades 2 and 3 stand unused.
+    first, second = np.array([0, 0, 1, 1, 4, 4]), np.array([0, 1, 0, 1, 4, 1])
+    assert kappa(first, second, weights="quadratic") == pytest.approx(1 - 11 / (178 / 6))
+    one = entry((first / 4).tolist(), (1.0 + second).tolist(), scale=(1.0, 5.0))
+    assert one["kappa"]["mean"] == pytest.approx(112 / 178)
 
 
 def test_equal_and_opposite_judges() -> None:
@@ -144,6 +154,48 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert sum(covered) >= 26
 
 
+def of_cases(cases: int, seed: int, shared: float = 1.0, **more: Any) -> dict[str, Any]:
+    """Spearman's of two judges that agree on nothing, of six candidates a case, which are alike."""
+    rng = np.random.default_rng(seed)
+    x, y = (np.repeat(rng.normal(size=(cases, 2)), 6, axis=0) * shared + rng.normal(size=(cases * 6, 2))).T
+    found = resampled(lambda items: spearman(x[items], y[items]), [i // 6 for i in range(cases * 6)], **more)
+    assert found is not None
+    return found
+
+
+def test_an_interval_from_fewer_cases_is_as_wide_as_one_from_all() -> None:
+    def width(seed: int, most: int) -> float:
+        one = of_cases(500, seed, resamples=300, most=most)
+        return one["high"] - one["low"]
+
+    whole, fewer = (sum(width(seed, most) for seed in range(3)) for most in (10**6, 900))
+    assert 0.85 < fewer / whole < 1.15
+
+
+def test_an_interval_from_fewer_cases_covers_the_truth_about_as_often_as_it_says() -> None:
+    covered = [
+        (one := of_cases(300, seed, 5.0, resamples=100, most=600))["low"] <= 0 <= one["high"] for seed in range(30)
+    ]
+    assert sum(covered) >= 26
+
+
+def test_a_resample_draws_about_as_many_candidates_as_are_allowed() -> None:
+    drawn: list[int] = []
+    cases = [f"c{i // 4}" for i in range(4000)]
+    resampled(lambda items: drawn.append(len(items)) or 0.5, cases, resamples=5, most=400)
+    assert drawn == [4000, *[400] * 5]
+    one = resampled(lambda items: drawn.append(len(items)) or 0.5, cases[:400], resamples=5, most=400)
+    assert drawn[6:] == [400] * 6 and one == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 400}
+
+
+def test_what_fewer_cases_cannot_tell_has_no_interval() -> None:
+    # One in 3,000 candidates is scored otherwise: of a few hundred hardly any is.
+    x, y = np.zeros(3000), np.arange(3000.0)
+    x[7] = 1.0
+    one = resampled(lambda items: spearman(x[items], y[items]), np.arange(3000) // 6, resamples=50, most=300)
+    assert one is not None and one["mean"] != 0 and one["low"] is None and one["high"] is None
+
+
 def test_five_thousand_candidates_take_seconds() -> None:
     rng = np.random.default_rng(0)
     cases, x = [f"c{i // 6}" for i in range(5000)], rng.random(5000)
@@ -154,43 +206,29 @@ def test_five_thousand_candidates_take_seconds() -> None:
     assert one["spearman"]["low"] < one["spearman"]["mean"] < one["spearman"]["high"]
 
 
-def comparison(case: int, order: str, verdict: str | None, judge: str = "llm_parser") -> Comparison:
-    failure = None if verdict else "parse"
-    return Comparison(f"{case}.{order}.{judge}", f"c{case}", 0, judge, "x", "y", order, verdict, failure, None)
-
-
-def test_a_judge_that_takes_whatever_comes_first() -> None:
-    rows = [comparison(case, order, "a" if order == "ab" else "b") for case in range(20) for order in ("ab", "ba")]
-    bias = position_bias(rows)["llm_parser"]
-    assert bias["first_place"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 40}
-    assert bias["orders_agree"]["mean"] == 0.0 and bias["orders_agree"]["n"] == 20
-
-
-def test_a_judge_without_bias_ties_and_failures() -> None:
-    said = {0: ("a", "a"), 1: ("b", "b"), 2: ("a", "b"), 3: ("tie", "tie"), 4: ("a", None), 5: ("tie", "b")}
-    rows = [
-        comparison(case, order, both[place]) for case, both in said.items() for place, order in enumerate(("ab", "ba"))
+@pytest.mark.slow
+def test_three_hundred_thousand_candidates_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    count = 300_000
+    truth, cases = rng.random(count), [f"c{i // 6:06d}" for i in range(count)]
+    tables = [
+        pa.table(
+            {
+                "round": np.zeros(count, np.int64),
+                "judge": [judge] * count,
+                "case_id": cases,
+                "candidate_id": [f"{case}.{i}" for i, case in enumerate(cases)],
+                "score": np.clip(truth + rng.normal(0, 0.2, count), 0, 1),
+                "scale_low": np.zeros(count),
+                "scale_high": np.ones(count),
+            }
+        )
+        for judge in ("a", "b")
     ]
-    bias = position_bias(table_of(Comparison, rows))["llm_parser"]
-    # Decided: a/ab (first), a/ba (second), b/ab (second), b/ba (first), a/ab, b/ba (first), a/ab (first), b/ba (first).
-    assert bias["first_place"]["mean"] == pytest.approx(6 / 8) and bias["first_place"]["n"] == 8
-    # Cases 0, 1 and 3 of those valid in both orders; case 4 failed in one.
-    assert bias["orders_agree"]["mean"] == pytest.approx(3 / 5) and bias["orders_agree"]["n"] == 5
-    assert (bias["comparisons"], bias["ties"], bias["failures"]) == (12, 3, {"parse": 1})
-    assert bias["first_place"]["low"] <= 0.75 <= bias["first_place"]["high"]
-
-
-def test_names_in_the_other_order_are_the_same_pair() -> None:
-    rows = [comparison(0, "ab", "a"), Comparison("2", "c0", 0, "llm_parser", "y", "x", "ab", "b", None, None)]
-    assert position_bias(rows)["llm_parser"]["orders_agree"]["mean"] == 1.0
-
-
-def test_judges_that_compare_are_kept_apart_and_none_gives_nothing() -> None:
-    both = position_bias([comparison(0, "ab", "a", "one"), comparison(0, "ab", None, "two")])
-    assert list(both) == ["one", "two"] and both["two"]["first_place"] is None and both["two"]["orders_agree"] is None
-    assert position_bias([]) == {}
-
-
-def test_a_pair_asked_twice_in_one_order_is_an_error() -> None:
-    with pytest.raises(ValueError, match="judge llm_parser compared x with y twice"):
-        position_bias([comparison(0, "ab", "a"), comparison(0, "ab", "b")])
+    start = time.process_time()
+    [one] = agreement_of(pa.concat_tables(tables))
+    assert time.process_time() - start < 30
+    assert one["candidates"] == count and one["cases"] == 50_000
+    for name in NAMES:
+        # About 0.7 / sqrt(300,000) either way.
+        assert 0.0005 < one[name]["high"] - one[name]["low"] < 0.01 and one[name]["low"] < one[name]["mean"]

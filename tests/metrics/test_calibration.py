@@ -63,6 +63,12 @@ def test_the_best_judge_has_the_best_numbers_and_intervals_hold_them() -> None:
         assert good["mean"] > poor["mean"] and good["low"] <= good["mean"] <= good["high"] and good["n"] == 6
 
 
+def test_grades_that_nobody_gives_keep_their_distance() -> None:
+    # Grades 0 0 1 1 4 4 of the raters against 0 1 0 1 4 1: 1 - 11 / (178 / 6), as for two judges.
+    rules = calibrated(scored(x=[1, 1, 2, 2, 5, 5]), judged(0, 0.25, 0, 0.25, 1, 0.25), rating_scale=(1, 5))["judges"]
+    assert rules["rules"]["kappa"]["mean"] == pytest.approx(112 / 178)
+
+
 def test_failures_are_counted_and_are_no_score() -> None:
     ratings = scored(x=[1, 2, 3, 4, 5, 3], y=[None, 2, None, 4, 5, 3])
     rules = calibrated(ratings, judged(None, 0.2, 0.4, 0.6, None, 0.3))["judges"]["rules"]
