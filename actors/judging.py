@@ -1,7 +1,7 @@
 """The judgements of one stage: which are left to be made, how they are sent, and where they are written."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ray.exceptions import GetTimeoutError, RayActorError
@@ -45,7 +45,7 @@ class Judging:
     """The judgements and comparisons of a stage, in `folder` of the run, by one or several judges.
 
     `shaped` gives the form in which a judge sees a case. A batch's rows are written together: a case counts as judged
-    by a judge once it has rows, none of which is a failure that may pass.
+    by a judge once it has rows, none of which, comparisons included, is a failure that may pass.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Judging:
         """The judges with the cases that they have judged; other rows of an earlier attempt leave the tables."""
         rows = self.run.arrow(self.tables[0], Judgement, ["judge", "case_id", "failure"]).to_pylist()
         found = {(row["judge"], row["case_id"]) for row in rows}
-        passing = {(row["judge"], row["case_id"]) for row in rows if row["failure"] in PASSING_FAILURES}
+        compared = self.run.arrow(self.tables[1], Comparison, ["judge", "case_id", "failure"]).to_pylist()
+        passing = {(row["judge"], row["case_id"]) for row in (*rows, *compared) if row["failure"] in PASSING_FAILURES}
         done = {key for key in found - passing if key[0] in self.leaves}
-        compared = self.run.arrow(self.tables[1], Comparison, ["judge", "case_id"]).to_pylist()
         if done != found or not {(row["judge"], row["case_id"]) for row in compared} <= done:
             judgements, comparisons = self.tables
             # Judgements last: while they stand, what is to be asked again is known.
@@ -145,11 +145,17 @@ class Judging:
         }
 
     def _check(self, name: str, told: dict[str, Any]) -> None:
-        bad = {failure: count for failure, count in told["failures"].items() if failure not in DATA_FAILURES}
+        """Holds a judge's failures, and those of its comparisons, against `run.max_bad_fraction`."""
+        self._check_share(name, "judgements", told["failures"], told["judgements"])
+        if compared := told.get("comparisons"):
+            self._check_share(name, "comparisons", compared["failures"], compared["comparisons"])
+
+    def _check_share(self, name: str, what: str, failures: Mapping[str, int], of: int) -> None:
+        bad = {failure: count for failure, count in failures.items() if failure not in DATA_FAILURES}
         share = self.config.run.max_bad_fraction
-        if sum(bad.values()) <= share * told["judgements"]:
+        if sum(bad.values()) <= share * of:
             return
-        hint = "see the judge's log, and start the command again, which asks anew"
+        hint = "start the command again, which asks anew"
         if not PASSING_FAILURES & bad.keys():
             hint = "asking again would bring the same: see what it said (raw), or set run.max_bad_fraction higher"
         if "budget" in bad:
@@ -157,9 +163,17 @@ class Judging:
         elif "blocked" in bad:
             hint = "look at the reports, or set the judge's identifiers=warn under another run.name"
         raise TooManyBad(
-            f"{sum(bad.values())} of {told['judgements']} judgements of {name} failed ({bad}), more than "
-            f"run.max_bad_fraction={share}: {hint}"
+            f"{sum(bad.values())} of {of} {what} of {name} failed ({bad}), more than run.max_bad_fraction={share}; "
+            f"mostly: {self._most_said(name, what, bad)}; {hint}"
         )
+
+    def _most_said(self, name: str, what: str, bad: Collection[str]) -> str:
+        """What was most often said of such failures, in short."""
+        table, column = (self.tables[0], "explanation") if what == "judgements" else (self.tables[1], "raw")
+        record = Judgement if what == "judgements" else Comparison
+        rows = self.run.arrow(table, record, ["judge", "failure", column]).to_pylist()
+        said = Counter(str(row[column]) for row in rows if row["judge"] == name and row["failure"] in bad)
+        return " ".join(said.most_common(1)[0][0].split())[:300]
 
 
 def judge_stage(

@@ -5,7 +5,6 @@ decides nothing.
 """
 
 import asyncio
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Literal
 
 from rlaif.judges.asking import Ask, NotAnswered, Reply
 from rlaif.judges.case import CaseVerdicts, Compared, JudgedCase, shared, unjudgeable
+from rlaif.judges.json_reply import read_object
 from rlaif.judges.prompts import explained, load_prompt
 from rlaif.judges.score_text import looks_like_refusal
 from rlaif.judges.screening import Screening
@@ -32,6 +32,7 @@ _IN_ORDER: dict[str, dict[str | None, Literal["a", "b", "tie"]]] = {
     "ab": {"A": "a", "B": "b", "tie": "tie"},
     "ba": {"A": "b", "B": "a", "tie": "tie"},
 }
+_LABEL = re.compile(r"[\s>*#_-]*better[\s*_]*:", re.IGNORECASE | re.ASCII)
 _LINE = re.compile(
     r"[\s>*#_-]*better[\s*_]*:[\s*_]*[<\"'\[(]?(?:report )?(a|b|tie)[>\"'\])]?[\s*_.]*", re.IGNORECASE | re.ASCII
 )
@@ -43,7 +44,10 @@ def read_better(text: str) -> Better | None:
     if len(text) > _MOST_CHARACTERS:
         return None
     lines = [line for line in text.splitlines() if line.strip()]
-    found = [match[1] for line in lines if (match := _LINE.fullmatch(line))]
+    labelled = [line for line in lines if _LABEL.match(line)]
+    found = [match[1] for line in labelled if (match := _LINE.fullmatch(line))]
+    if len(labelled) != len(found):
+        return None
     if not found and len(lines) == 1:
         bare = lines[0].strip(" *_.<>\"'")
         found = [bare] if bare.lower() in ("a", "b", "tie") else []
@@ -52,13 +56,8 @@ def read_better(text: str) -> Better | None:
 
 def read_better_json(text: str) -> Better | None:
     """The verdict of a structured reply; None unless it is an object whose `better` is "A", "B" or "tie"."""
-    if len(text) > _MOST_CHARACTERS:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    better = value.get("better") if isinstance(value, dict) else None
+    reply = read_object(text, ("explanation", "better"), _MOST_CHARACTERS)
+    better = None if reply is None else reply["better"]
     return better if better in ("A", "B", "tie") else None
 
 
@@ -180,11 +179,15 @@ def settled(rows: Sequence[Compared]) -> Result:
 
 def _verdict(candidate: str, score: float | None, comparisons: Sequence[Compared], usage: Usage) -> Verdict:
     own = [row for row in comparisons if candidate in (row.candidate_a, row.candidate_b)]
-    if score is not None:
-        words = f"{score:.2f} of its comparisons won, ties counted half ({len(own) // 2} opponents, both orders)."
-        return Verdict(score, explanation=words, usage=usage)
+    opponents = [own[place : place + 2] for place in range(0, len(own), 2)]
+    valid = sum(settled(rows) is not None for rows in opponents)
     failures = Counter(row.failure for row in own if row.failure is not None)
+    # A score of the lesser part of its comparisons would be the failures' work.
+    if score is not None and 2 * valid >= len(opponents):
+        words = f"{score:.2f} of its valid comparisons won, ties counted half ({valid} of {len(opponents)} opponents)."
+        return Verdict(score, explanation=words, usage=usage)
     if failures:
         failure = failures.most_common(1)[0][0]
-        return Verdict(None, failure, explanation="None of its comparisons is valid.", usage=usage)
+        words = f"{valid} of its {len(opponents)} comparisons are valid."
+        return Verdict(None, failure, explanation=words, usage=usage)
     return Verdict(None, "abstained", explanation="The case has no other text to compare it with.", usage=usage)

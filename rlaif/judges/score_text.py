@@ -5,8 +5,9 @@ The forms are those that the chat judge of 3D-CT-GPT++ is asked for and shown (i
 reason first.
 """
 
-import json
 import re
+
+from rlaif.judges.json_reply import read_object
 
 MAX_REPLY_CHARACTERS = 20_000
 
@@ -27,6 +28,13 @@ _SCORE = tuple(
     re.compile(form, _FLAGS) for form in (_VALUE, _BRACKETED, rf"\*\*{_VALUE}\*\*", rf"\*\*{_BRACKETED}\*\*")
 )
 
+# What may take back the score on the line before: another one, or a word that announces it.
+_SECOND_THOUGHT = re.compile(
+    r"\b[0-9](?:\.[0-9]+)?\s*/\s*[0-9]|[<*]\s*[0-9]\s*[>*]|"
+    r"^\W*(?:final|correct|rating|rated|answer|grade|overall|no[,.]|"
+    r"the (?:final |correct |right )?(?:score|rating|grade))",
+    _FLAGS,
+)
 _OPENING_CHARACTERS = 600
 _SENTENCE_END = re.compile(r"[.!?\n]\s")
 _BEFORE_SENTENCE = re.compile(r"[\W_]*+(?:explanation\b[\W_]*+)?")
@@ -63,6 +71,8 @@ def read_score(text: str, *, low: int = 1, high: int = 5) -> int | None:
         return None
     if bare and bare[0] != lines[-1]:
         return None
+    if labelled and any(_SECOND_THOUGHT.search(line) for line in lines[_place_of_label(lines) + 1 :]):
+        return None
     match = _matched(labelled[0].removesuffix(".") if labelled else bare[0])
     if match is None or (match[2] is not None and int(match[2]) != high):
         return None
@@ -76,19 +86,14 @@ def read_score_json(text: str, *, low: int = 1, high: int = 5) -> tuple[int, str
     The object may stand in a fence of three backticks, with nothing before or after it. No other key, no key twice,
     no number that is not written as an integer from `low` to `high`, no explanation that is no valid Unicode.
     """
-    if len(text) > MAX_REPLY_CHARACTERS:
-        return None
-    try:
-        reply = json.loads(_without_fence(text), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(reply, dict) or set(reply) != {"explanation", "score"}:
+    reply = read_object(text, ("explanation", "score"), MAX_REPLY_CHARACTERS)
+    if reply is None:
         return None
     score, explanation = reply["score"], reply["explanation"]
+    # A bool is an int, too.
     if type(score) is not int or not low <= score <= high or not isinstance(explanation, str):
         return None
-    # A lone surrogate can be escaped in JSON, and written to no table.
-    return None if any("\ud800" <= character <= "\udfff" for character in explanation) else (score, explanation)
+    return score, explanation
 
 
 def looks_like_refusal(text: str, *, low: int = 1, high: int = 5) -> bool:
@@ -120,6 +125,10 @@ def _own_lines(text: str) -> list[str]:
     return own
 
 
+def _place_of_label(lines: list[str]) -> int:
+    return next(place for place, line in enumerate(lines) if _labelled_value(line))
+
+
 def _labelled_value(line: str) -> str | None:
     """What a line says after the label; None for a line without it, "" where nothing follows."""
     if match := _BOLD_LINE.fullmatch(line):
@@ -130,25 +139,6 @@ def _labelled_value(line: str) -> str | None:
 
 def _matched(value: str) -> re.Match[str] | None:
     return next((match for form in _SCORE if (match := form.fullmatch(value))), None)
-
-
-def _without_fence(text: str) -> str:
-    """The inside of the fence that holds the whole text; a text with no such fence as it is."""
-    stripped = text.strip()
-    if len(stripped) >= 2 * len(_FENCE) and stripped.startswith(_FENCE) and stripped.endswith(_FENCE):
-        return stripped[len(_FENCE) : -len(_FENCE)].removeprefix("json")
-    return stripped
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError("a key stands twice in an object")
-    return dict(pairs)
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _start_of(sentence: str) -> int:

@@ -74,6 +74,20 @@ def test_a_comparison_with_a_failed_order_does_not_count() -> None:
     assert {row.verdict for row in given.comparisons if "c1" in (row.candidate_a, row.candidate_b)} == {None}
 
 
+def test_a_score_of_the_lesser_part_of_its_comparisons_is_none() -> None:
+    # Six candidates play three rounds; two opponents that cannot be asked about leave one of three.
+    class Failing(Longer):
+        async def __call__(self, question: Question) -> Reply:
+            if "x" in shown(question) and not {"x" * 2, "x"} >= set(shown(question)):
+                raise NotAnswered("timeout", "late")
+            return await super().__call__(question)
+
+    given = judged(Failing(), *("x" * length for length in (1, 2, 3, 4, 5, 6)))
+    first = given.verdicts[0]
+    assert (first.score, first.failure, first.explanation) == (None, "timeout", "1 of its 3 comparisons are valid.")
+    assert given.verdicts[5].score == 1.0 and "of 3 opponents" in given.verdicts[5].explanation
+
+
 def test_equal_texts_share_a_verdict_and_meet_nobody_twice() -> None:
     ask = Longer()
     given = judged(ask, "x", "xx", "x")
@@ -110,7 +124,8 @@ def test_a_reply_that_names_nobody_is_asked_about_once() -> None:
         ("Better: A", "A"), ("better: b", "B"), ("**Better:** tie", "tie"), ("Better: **Report A**", "A"),
         ("A is closer to the truth.\nBetter: A.", "A"), ("B", "B"), ("tie.", "tie"), ("Better: <B>", "B"),
         ("Better: A\nBetter: B", None), ("Better: C", None), ("Report A is better", None), ("", None),
-        ("Better: A or B", None), ("Meglio: A", None), ("Better: " + "A" * 30_000, None), 
+        ("Better: A or B", None), ("Better: A or B\nBetter: A", None),
+        ("Meglio: A", None), ("Better: " + "A" * 30_000, None),
         ("x" * 30_000 + "\nBetter: A", None),
     ],
 )  # fmt: skip
@@ -121,7 +136,11 @@ def test_only_one_line_in_the_asked_form_is_read(text: str, better: str | None) 
 @pytest.mark.parametrize(
     ("text", "better"),
     [
-        ('{"explanation": "x", "better": "A"}', "A"), ('{"better": "tie"}', "tie"), ('{"better": "a"}', None),
+        ('{"explanation": "x", "better": "A"}', "A"), ('{"better": "tie"}', None),
+        ('```json\n{"explanation": "", "better": "tie"}\n```', "tie"),
+        ('{"explanation": "x", "better": "A", "better": "B"}', None), ("[" * 19_000, None),
+        ('{"explanation": "x", "better": "A", "more": 1}', None),
+        ('{"better": "a"}', None),
         ('{"better": ["A"]}', None), ("[1]", None), ("Better: A", None), ("", None), ('{"better": "C"}', None),
     ],
 )  # fmt: skip
