@@ -29,6 +29,8 @@ LONGEST_RETRY_AFTER_S = 600.0
 """The most that a Retry-After is obeyed: a mistaken one must not stop a run for hours."""
 BURST_S = 1.0
 """Seconds' worth of requests or tokens that may start at once, so that no minute holds more than 61 seconds' worth."""
+FORGET_S = 60.0
+"""Bounds that nobody has named for so long hold no more; a bucket is full again by then, unless it is in debt."""
 SOON_S = 1e-6
 """A wait below this is none: sums of floats would else leave waits too small to move a clock."""
 
@@ -55,16 +57,20 @@ class Bucket:
         self._fill(now)
         self._level = min(self._most, self._level - amount)
 
+    def full(self, now: float) -> bool:
+        """Whether nothing of it is taken, so that a new one would be the same."""
+        self._fill(now)
+        return self._level >= self._most
+
     def _fill(self, now: float) -> None:
         self._level = min(self._most, self._level + (now - self._at) * self._rate)
         self._at = now
 
 
 class Pacing:
-    """The pace at one address, for everybody who asks there."""
+    """The pace at one address, for everybody who asks there: where they have different bounds, all of these hold."""
 
     def __init__(self, now: float) -> None:
-        self.most = 1
         self.limit = float(FIRST_LIMIT)
         self._growing_fast = True
         self._begun = 0
@@ -74,32 +80,39 @@ class Pacing:
         self._epoch, self._epoch_refused, self._epoch_peak = 0, 0, 0
         self._peak = 0
         self._fruitless = 0
-        self._rates: tuple[int | None, int | None] = None, None
-        self._requests: Bucket | None = None
-        self._tokens: Bucket | None = None
+        # Each by what was named, with when it was named last.
+        self._most: dict[int, float] = {}
+        self._requests: dict[int, tuple[Bucket, float]] = {}
+        self._tokens: dict[int, tuple[Bucket, float]] = {}
 
     @property
     def in_flight(self) -> int:
         """Requests begun and not ended."""
         return len(self._in_flight)
 
+    @property
+    def most(self) -> int:
+        """The most in flight, whatever the service takes."""
+        return min(self._most, default=1)
+
     def bound(self, now: float, most: int, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
-        """Sets what no adaptation exceeds."""
-        self.most = most
-        if self._rates != (requests_per_minute, tokens_per_minute):
-            self._rates = requests_per_minute, tokens_per_minute
-            self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
-            self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
+        """Names what no adaptation exceeds, beside what others have named within the last FORGET_S."""
+        self._most[most] = now
+        self._most = {one: at for one, at in self._most.items() if now - at <= FORGET_S}
+        for buckets, rate in ((self._requests, requests_per_minute), (self._tokens, tokens_per_minute)):
+            if rate:
+                bucket, _ = buckets.get(rate) or (Bucket(rate, now), now)
+                buckets[rate] = bucket, now
+            for old in [one for one, (bucket, at) in buckets.items() if now - at > FORGET_S and bucket.full(now)]:
+                del buckets[old]
 
     def delay_s(self, now: float, tokens: int) -> float:
         """Seconds until a request of so many tokens may begin; infinite where one in flight must end first."""
         if self.in_flight >= max(1, int(min(self.limit, self.most))):
             return math.inf
         delays = [self._paused_until - now]
-        if self._requests:
-            delays.append(self._requests.delay_s(now, 1))
-        if self._tokens:
-            delays.append(self._tokens.delay_s(now, tokens))
+        delays += [bucket.delay_s(now, 1) for bucket, _ in self._requests.values()]
+        delays += [bucket.delay_s(now, tokens) for bucket, _ in self._tokens.values()]
         delay = max(delays)
         return delay if delay > SOON_S else 0.0
 
@@ -108,10 +121,10 @@ class Pacing:
         self._begun += 1
         self._in_flight.add(self._begun)
         self._peak = max(self._peak, self.in_flight)
-        if self._requests:
-            self._requests.take(now, 1)
-        if self._tokens:
-            self._tokens.take(now, tokens)
+        for bucket, _ in self._requests.values():
+            bucket.take(now, 1)
+        for bucket, _ in self._tokens.values():
+            bucket.take(now, tokens)
         return self._begun
 
     def end(
@@ -120,8 +133,8 @@ class Pacing:
         """Ends a request: `excess_tokens` are those that it took beyond (or, negative, below) what it began with."""
         in_use = self.in_flight >= IN_USE * min(self.limit, self.most)
         self._in_flight.discard(number)
-        if self._tokens:
-            self._tokens.take(now, excess_tokens)
+        for bucket, _ in self._tokens.values():
+            bucket.take(now, excess_tokens)
         if retry_after_s is not None:
             self._pause(now, min(retry_after_s, LONGEST_RETRY_AFTER_S))
         if outcome == "answered":

@@ -177,6 +177,40 @@ def test_requests_a_minute_are_kept() -> None:
     assert 59 <= seconds <= 61
 
 
+def test_two_askers_with_different_bounds_are_both_held_to_all_of_them() -> None:
+    pacing = Pacing(0.0)
+    begun, now = 0, 0.0
+    while now < 60:
+        # Each begins with what the other did not name.
+        bounds = (8, 120, None) if begun % 2 else (4, 600, 6000)
+        pacing.bound(now, *bounds)
+        assert pacing.most == 4
+        delay = pacing.delay_s(now, 10)
+        now += delay
+        pacing.end(now, pacing.begin(now, 10), "answered")
+        begun += 1
+    assert 115 <= begun <= 125
+    pacing = Pacing(0.0)
+    begun, now = 0, 0.0
+    while now < 60:
+        pacing.bound(now, 8, None, 6000 if begun % 2 else 12000)
+        now += pacing.delay_s(now, 100)
+        pacing.end(now, pacing.begin(now, 100), "answered")
+        begun += 1
+    assert 58 <= begun <= 63
+
+
+def test_a_bound_that_nobody_names_any_more_is_forgotten_once_it_is_paid_off() -> None:
+    pacing = bounded(1, requests=1, tokens=60)
+    pacing.begin(0, 180)
+    pacing.bound(61, 8, 600, None)
+    assert pacing.most == 8
+    # The bucket of tokens is still in debt, and that of requests is full after a minute.
+    assert pacing.delay_s(61, 1) == pytest.approx(119)
+    pacing.bound(181, 8, 600, None)
+    assert pacing.delay_s(181, 1) == 0
+
+
 def test_tokens_a_minute_are_kept_and_corrected() -> None:
     seconds = run(bounded(1000, tokens=6000), Service(limit=1000, latency=0.1), 61, tokens=100)
     assert 59 <= seconds <= 61
