@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from openai import APIStatusError
+import httpx2
+from openai import APIConnectionError, APIStatusError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actors.service_limits import Settlement
+from actors.guarded_http import Blocked, UnsafeReply
+from actors.leases import Settlement
 from rlaif.judges.pacing import Outcome, retry_after_s
 from rlaif.records import Failure
 
@@ -24,6 +26,8 @@ FIELDS = {
     "max_tokens": ("max_completion_tokens",),
 }
 """Fields that some services do not take, and by what in a 400 that is known."""
+TOO_LONG = ("maximum context length", "context_length_exceeded", "maximum model length", "context window")
+"""What a 400 says of a question that the model has no room for: that is the candidate's failure."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,11 @@ def fault_of(error: APIStatusError, sent: frozenset[str]) -> Fault:
 
 
 def fault_of_request(error: APIStatusError, message: str, detail: str, sent: frozenset[str]) -> Fault:
-    """What a 400 says of a request: a field that is not taken, a filter that declined, or this one question."""
-    words = f"{message} {error.param if isinstance(error.param, str) else ''}".lower()
+    """What a 400 says of a request: no room, a field that is not taken, a filter that declined, or this question."""
+    words = " ".join([message, *(one for one in (error.param, error.code) if isinstance(one, str))]).lower()
+    # First: such a message may name max_completion_tokens, too.
+    if any(sign in words for sign in TOO_LONG):
+        return Fault("invalid_candidate", detail, Settlement("failed"))
     for name, signs in FIELDS.items():
         if name in sent and any(sign in words for sign in signs):
             return Fault("transport", detail, Settlement("failed", without=name))
@@ -137,3 +144,23 @@ def fault_of_request(error: APIStatusError, message: str, detail: str, sent: fro
         misconfigured=isinstance(error.param, str) and error.param == "temperature",
         refused=error.code in REFUSALS,
     )
+
+
+def late(seconds: float) -> Fault:
+    """No reply in time, though the question may have been answered and have to be paid for."""
+    return Fault("timeout", f"no reply in {seconds:g} s", Settlement("pushed_back", lost=True), again=True)
+
+
+def fault_of_connection(error: APIConnectionError, seconds: float) -> Fault:
+    """What a request without any whole reply means."""
+    cause = error.__cause__
+    detail = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
+    if isinstance(cause, Blocked):
+        return Fault("blocked", str(cause), Settlement("failed"))
+    if isinstance(cause, UnsafeReply):
+        return Fault("transport", str(cause), Settlement("failed", lost=True))
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
+        return Fault("transport", detail, Settlement("unreachable"), again=True)
+    if isinstance(cause, httpx2.TimeoutException):
+        return late(seconds)
+    return broken(f"the connection broke: {detail}", "unreachable")

@@ -13,99 +13,24 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
 
-from rlaif.judges.pacing import Outcome, Pacing
+from actors.leases import Answer, Closed, Later, Lease, OverBudget, Settlement, Wish
+from rlaif.judges.pacing import Pacing
 from rlaif.judges.spending import Account
+from rlaif.records import Failure
 
-NAME, NAMESPACE = "service-limits", "rlaif"
+# Part of the actor's name: jobs of another release, which might not understand each other, have limits of their own.
+FORMAT = 2
+NAME, NAMESPACE = f"service-limits-{FORMAT}", "rlaif"
 POLL_S = 20.0
 """How long an asker waits in one call: the dead hold no place in the queue for longer."""
 IDLE_S = 900.0
 """With no call for so long, and nothing lent, the actor ends."""
 CALL_TIMEOUT_S = 60.0
 """Longest wait for the actor; a call takes milliseconds, but for POLL_S of waiting."""
-LOOKUPS = 6
-"""How often it is looked up anew before it counts as lost."""
-
-
-class LimitsLost(RuntimeError):
-    """The actor that holds the limits cannot be reached, nor another be started."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A request that somebody would like to send.
-
-    `tokens` is an estimate, `cost_usd` no less than what it can cost, `spent_usd` what the asker knows the run to have
-    spent on the judge, `lease_s` the seconds after which whoever was allowed to send it is taken for dead.
-    """
-
-    address: str
-    concurrency: int
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    run: str
-    judge: str
-    tokens: int
-    cost_usd: float
-    cap_usd: float | None
-    spent_usd: float
-    lease_s: float
-    retry: bool = False
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Leave to send one request; `without` names the fields of a request that the address does not take."""
-
-    lease_id: str
-    without: frozenset[str]
-    settled_usd: float
-
-
-@dataclass(frozen=True)
-class Later:
-    """No leave yet: ask again with the ticket, which keeps the place in the queue."""
-
-    ticket: int
-
-
-@dataclass(frozen=True)
-class OverBudget:
-    """The request could cost more than what is left."""
-
-    settled_usd: float
-
-
-Answer: TypeAlias = Lease | Later | OverBudget
-
-
-@dataclass(frozen=True)
-class Settlement:
-    """What became of a request. `paid` where its tokens are known or estimated from a reply; `lost` where it may have
-    to be paid for without a reply; `without` names a field that the address turned out not to take."""
-
-    outcome: Outcome
-    retry_after_s: float | None = None
-    paid: bool = False
-    lost: bool = False
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    estimated: bool = False
-    without: str | None = None
-
-
-class Limits(Protocol):
-    """What a client needs of the limits."""
-
-    async def acquire(self, wish: Wish, ticket: int | None = None) -> Answer: ...
-
-    async def release(self, lease_id: str, wish: Wish, settlement: Settlement) -> float: ...
 
 
 @dataclass(order=True)
@@ -120,6 +45,8 @@ class _Address:
         self.pacing = Pacing(now)
         self.waiting: list[_Waiting] = []
         self.without: frozenset[str] = frozenset()
+        self.trouble: Failure | None = None
+        self.closed_until = now
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -142,7 +69,7 @@ class ServiceLimits:
         self._called = clock()
 
     async def acquire(self, wish: Wish, ticket: int | None = None) -> Answer:
-        """Leave to send a request, as soon as there is any; after `poll_s` seconds, leave to ask again."""
+        """Leave to send a request, as soon as there is any; after `poll_s` or the wish's `wait_s`, to ask again."""
         now = self._touch()
         place = self._addresses.setdefault(wish.address, _Address(now))
         place.pacing.bound(now, wish.concurrency, wish.requests_per_minute, wish.tokens_per_minute)
@@ -151,11 +78,11 @@ class ServiceLimits:
         bisect.insort(place.waiting, waiting)
         self._lend(place)
         # Unlike a time-out around it, this never cancels a future that was just given its answer.
-        await asyncio.wait({waiting.answer}, timeout=self._poll_s)
+        await asyncio.wait({waiting.answer}, timeout=min(self._poll_s, wish.wait_s))
         if waiting.answer.done():
             return waiting.answer.result()
         place.waiting.remove(waiting)
-        return Later(waiting.ticket)
+        return Later(waiting.ticket, place.trouble)
 
     async def release(self, lease_id: str, wish: Wish, settlement: Settlement) -> float:
         """Ends a request and gives what the run has now spent on the judge, in US dollars.
@@ -191,6 +118,10 @@ class ServiceLimits:
         if place.timer:
             place.timer.cancel()
             place.timer = None
+        pause = place.closed_until - self._clock()
+        for waiting in [one for one in place.waiting if pause > one.wish.patience_s]:
+            place.waiting.remove(waiting)
+            waiting.answer.set_result(Closed(pause))
         for waiting in tuple(place.waiting):
             account = self._account(waiting.wish)
             may = account.may_spend(waiting.wish.cost_usd)
@@ -238,8 +169,15 @@ class ServiceLimits:
         place = self._addresses[wish.address]
         if given.without:
             place.without |= {given.without}
+        now = self._clock()
+        if given.outcome == "answered":
+            place.trouble = None
+        elif given.trouble:
+            place.trouble = given.trouble
+        if given.retry_after_s is not None:
+            place.closed_until = max(place.closed_until, now + given.retry_after_s)
         excess = given.prompt_tokens + given.completion_tokens - wish.tokens if given.paid else 0
-        place.pacing.end(self._clock(), lent.number, given.outcome, given.retry_after_s, excess)
+        place.pacing.end(now, lent.number, given.outcome, given.retry_after_s, excess)
         self._lend(place)
 
 
@@ -270,40 +208,6 @@ def shared_actor() -> Any:
     # Callers wait inside it: each takes one of the concurrent calls.
     options = {"name": NAME, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
     return ray.remote(SharedServiceLimits).options(num_cpus=0, max_concurrency=10_000, **options).remote()
-
-
-class ClusterLimits:
-    """The cluster's limits as seen by one who asks: looked up again where their actor has ended.
-
-    Raises LimitsLost where no actor answers.
-    """
-
-    def __init__(self) -> None:
-        self._actor: Any = None
-
-    async def acquire(self, wish: Wish, ticket: int | None = None) -> Answer:
-        """`ServiceLimits.acquire` of the cluster."""
-        answer: Answer = await self._call("acquire", wish, ticket)
-        return answer
-
-    async def release(self, lease_id: str, wish: Wish, settlement: Settlement) -> float:
-        """`ServiceLimits.release` of the cluster."""
-        return float(await self._call("release", lease_id, wish, settlement))
-
-    async def _call(self, method: str, *arguments: Any) -> Any:
-        for lookup in range(LOOKUPS):
-            try:
-                if self._actor is None:
-                    self._actor = await asyncio.to_thread(shared_actor)
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    return await getattr(self._actor, method).remote(*arguments)
-            except RayActorError:
-                # Its name may point at the dead one for a moment.
-                self._actor = None
-                await asyncio.sleep(0.1 * 2**lookup)
-            except TimeoutError as error:
-                raise LimitsLost(f"the actor {NAME} gave no answer in {CALL_TIMEOUT_S:g} s") from error
-        raise LimitsLost(f"the actor {NAME} died {LOOKUPS} times in a row: see its log in Ray's session folder")
 
 
 def accounts_of(run: str) -> dict[str, dict[str, float]]:

@@ -33,7 +33,7 @@ class JudgeSection(Section):
     """Longest time of a question, from its turn behind others to its last attempt: it fails by then."""
 
     def longest_chain(self, candidates: int) -> int:
-        """How many times `timeout_s` can pass one after another in a case of so many candidates; 0: nothing is asked."""
+        """How often `timeout_s` can pass, once after another, in a case of so many candidates; 0: nothing is asked."""
         return 0
 
 

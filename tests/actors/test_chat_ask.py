@@ -18,8 +18,10 @@ from chat_server import Behaviour, ChatServer
 
 from actors.api_key import ApiKey, JudgeMisconfigured, read_key
 from actors.chat_ask import ChatAsk
+from actors.cluster_limits import LimitsLost
 from actors.guarded_http import Blocked, GuardedTransport, guarded_client
 from actors.kept_ask import KeptAsk, reply_key
+from actors.leases import Settlement, Wish
 from actors.service_limits import ServiceLimits
 from rlaif.judges.asking import Message, NotAnswered, Question, Reply
 from rlaif.judges.settings import Gpt4JudgeSettings
@@ -68,11 +70,7 @@ def asked(server: ChatServer, question: Question = PLAIN, **changes: Any) -> Rep
     """One question to the server."""
 
     async def ask() -> Reply:
-        client = ChatAsk(settings(server.url, **changes), "run", limits=ServiceLimits())
-        try:
-            return await client(question)
-        finally:
-            await client.close()
+        return await ChatAsk(settings(server.url, **changes), "run", limits=ServiceLimits())(question)
 
     return done(ask())
 
@@ -147,7 +145,6 @@ def test_a_server_without_schemas_is_asked_without_and_that_is_remembered(chat_s
             client = ChatAsk(settings(chat_server.url, attempts=1), "run", limits=limits)
             reply = await client(QUESTION)
             assert (reply.text, reply.structured, len(chat_server.requests)) == ("Score: 4", False, 2 + number)
-            await client.close()
 
     done(ask())
     with pytest.raises(JudgeMisconfigured, match=r"set judge\.structured=auto"):
@@ -234,7 +231,6 @@ def test_attempts_are_bounded_and_the_failure_has_a_name(
 @pytest.mark.parametrize(
     ("behaviour", "says"),
     [
-        (served.status(400, "the context length is 2048", code="context_length_exceeded"), "context length"),
         (served.status(413), "status 413"),
         (served.status(418), "status 418"),
         (served.status(422, "wrong"), "status 422: wrong"),
@@ -255,6 +251,117 @@ def test_what_would_fail_again_is_asked_once(chat_server: ChatServer, behaviour:
     assert len(chat_server.requests) == 1
     chat_server.default = served.say("Score: 4")
     assert asked(chat_server).text == "Score: 4"
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("the prompt is too long", "context_length_exceeded"),
+        ("This model's maximum context length is 2048 tokens. However, you requested 4000 tokens", None),
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 512. This model's maximum context length is 2048",
+            None,
+        ),
+        ("The decoder prompt (length 9000) is longer than the maximum model length of 2048.", None),
+    ],
+)
+def test_a_question_without_room_is_a_candidate_that_cannot_be_judged(
+    chat_server: ChatServer, message: str, code: str | None
+) -> None:
+    chat_server.default = served.status(400, message, code=code)
+    error = failed(chat_server, attempts=5)
+    assert error.failure == "invalid_candidate" and message in error.detail
+    assert len(chat_server.requests) == 1
+
+
+def failures_of(server: ChatServer, count: int, **changes: Any) -> tuple[list[NotAnswered | Reply], float]:
+    """What so many questions at once come to, and the seconds that they took."""
+
+    async def ask() -> list[Any]:
+        client = ChatAsk(settings(server.url, attempts=1000, **changes), "run", limits=ServiceLimits())
+        return await asyncio.gather(*(client(PLAIN) for _ in range(count)), return_exceptions=True)
+
+    started = time.monotonic()
+    given = done(ask())
+    assert all(isinstance(one, NotAnswered | Reply) for one in given), given
+    return given, time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "failure", "held_up"),
+    [
+        (served.hang, "timeout", "the service gave those before it no reply in time"),
+        (served.status(429), "rate_limit", "the service pushed back those before it"),
+        (served.reset, "transport", "the service failed those before it or could not be reached"),
+    ],
+)
+def test_every_question_ends_by_its_deadline_and_those_without_a_turn_say_why(
+    chat_server: ChatServer, behaviour: Behaviour, failure: str, held_up: str
+) -> None:
+    chat_server.default = behaviour
+    given, seconds = failures_of(chat_server, 6, timeout_s=1.5, request_timeout_s=0.4, concurrency=2)
+    assert {one.failure for one in given if isinstance(one, NotAnswered)} == {failure} and len(given) == 6
+    assert seconds < 2
+    unasked = [one.detail for one in given if isinstance(one, NotAnswered) and "no turn" in one.detail]
+    assert unasked in ([], *([f"no turn in 1.5 s: {held_up}"] * count for count in range(1, 6)))
+
+
+def test_a_turn_that_a_slow_service_or_our_own_pace_keeps_is_no_rate_limit(chat_server: ChatServer) -> None:
+    chat_server.latency_s = 0.4
+    given, seconds = failures_of(chat_server, 10, timeout_s=1.5, concurrency=1)
+    late = [one for one in given if isinstance(one, NotAnswered)]
+    assert len(late) == 7 and {one.failure for one in late} == {"timeout"} and seconds < 2
+    cut = [one.detail for one in late if "that were left to it" in one.detail]
+    assert (
+        len(cut) == 1
+        and [one.detail for one in late if one.detail not in cut]
+        == ["no turn in 1.5 s: those before it took as long"] * 6
+    )
+    chat_server.latency_s = 0.0
+    given, seconds = failures_of(chat_server, 8, timeout_s=1.5, requests_per_minute=60)
+    late = [one for one in given if isinstance(one, NotAnswered)]
+    assert len(late) == 6 and {one.failure for one in late} == {"timeout"} and seconds < 2
+    assert {one.detail for one in late} == {"no turn in 1.5 s: those before it took as long"}
+
+
+def test_at_the_deadline_a_question_fails_by_what_really_happened(chat_server: ChatServer) -> None:
+    chat_server.script(served.status(500, "broken"))
+    chat_server.default = served.hang
+    (error,), seconds = failures_of(chat_server, 1, timeout_s=1.5, request_timeout_s=60.0)
+    assert isinstance(error, NotAnswered) and (error.failure, error.detail) == ("transport", "status 500: broken")
+    assert 1.4 < seconds < 2
+    # The deadline holds for a reply that a longer time-out would wait for.
+    (error,), seconds = failures_of(chat_server, 1, timeout_s=0.5, request_timeout_s=60.0)
+    assert isinstance(error, NotAnswered) and error.failure == "timeout" and seconds < 1
+
+
+def test_a_long_retry_after_fails_everybody_at_once_as_a_rate_limit(chat_server: ChatServer) -> None:
+    chat_server.default = served.status(503, headers={"Retry-After": "300"})
+    given, seconds = failures_of(chat_server, 20, timeout_s=40.0, concurrency=2)
+    assert {one.failure for one in given if isinstance(one, NotAnswered)} == {"rate_limit"} and len(given) == 20
+    assert seconds < 3 and len(chat_server.requests) <= 2
+    assert "a pause of 300 s, and no question waits more than 10 s for it" in str(given[0])
+
+
+class Forgetful(ServiceLimits):
+    """Limits whose actor is lost whenever a request comes back."""
+
+    async def release(self, lease_id: str, wish: Wish, settlement: Settlement) -> float:
+        await super().release(lease_id, wish, settlement)
+        raise LimitsLost("the actor died")
+
+
+def test_a_reply_that_was_paid_for_outlives_the_limits(chat_server: ChatServer) -> None:
+    kept = Kept()
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 10.0}
+
+    async def ask() -> Reply:
+        client = ChatAsk(settings(chat_server.url, **prices), "run", limits=Forgetful())
+        reply = await KeptAsk(client, kept, "run", client.identity)(PLAIN)
+        assert client._spent_usd == pytest.approx(0.0002)
+        return reply
+
+    assert done(ask()).text == "Score: 4" and len(kept.replies) == 1
 
 
 @pytest.mark.parametrize("behaviour", [served.hang, served.trickle])
@@ -351,7 +458,6 @@ def test_what_fails_every_question_stops_the_run(chat_server: ChatServer, behavi
         results = await asyncio.gather(*(client(PLAIN) for _ in range(40)), return_exceptions=True)
         assert {type(one) for one in results} == {JudgeMisconfigured}
         assert len(chat_server.requests) <= 2
-        await client.close()
 
     done(ask())
     with pytest.raises(JudgeMisconfigured, match=says):
@@ -586,7 +692,6 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
         openai = client._client
         assert openai is not None
         seen.extend((repr(vars(client)), repr(vars(openai)), openai.api_key))
-        await client.close()
 
     masked = f"Incorrect API key provided: {KEY[:8]}*****{KEY[-4:]}."
     for behaviour in (
@@ -695,7 +800,6 @@ def test_the_pace_follows_what_the_server_takes(chat_server: ChatServer) -> None
     async def ask() -> list[Reply]:
         client = ChatAsk(settings(chat_server.url, concurrency=32, attempts=6), "run", limits=ServiceLimits())
         replies = await asyncio.gather(*(client(PLAIN) for _ in range(40)))
-        await client.close()
         return replies
 
     replies = done(ask())

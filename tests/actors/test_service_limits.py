@@ -13,21 +13,9 @@ import ray
 from chat_server import ChatServer, say, status
 
 from actors.chat_ask import ChatAsk
-from actors.service_limits import (
-    NAME,
-    NAMESPACE,
-    ClusterLimits,
-    Later,
-    Lease,
-    LimitsLost,
-    OverBudget,
-    ServiceLimits,
-    Settlement,
-    SharedServiceLimits,
-    Wish,
-    accounts_of,
-    shared_actor,
-)
+from actors.cluster_limits import ClusterLimits, LimitsLost
+from actors.leases import Closed, Later, Lease, OverBudget, Settlement, Wish
+from actors.service_limits import NAME, NAMESPACE, ServiceLimits, SharedServiceLimits, accounts_of, shared_actor
 from rlaif.judges.asking import Message, Question
 from rlaif.judges.settings import Gpt4JudgeSettings
 
@@ -47,6 +35,8 @@ def wish(**changes: Any) -> Wish:
         "cap_usd": None,
         "spent_usd": 0.0,
         "lease_s": 60.0,
+        "wait_s": 60.0,
+        "patience_s": 60.0,
         **changes,
     }
     return Wish(**given)
@@ -97,6 +87,42 @@ def test_a_pause_ends_by_itself() -> None:
         started = time.monotonic()
         await lent(limits, wish())
         assert 0.25 < time.monotonic() - started < 1
+
+    asyncio.run(play())
+
+
+def test_a_pause_that_is_longer_than_the_patience_closes_the_address_for_those_alone() -> None:
+    async def play() -> None:
+        limits = ServiceLimits()
+        lease = await lent(limits, wish())
+        patient = asyncio.create_task(limits.acquire(wish(concurrency=1)))
+        waiting = asyncio.create_task(limits.acquire(wish(concurrency=1, patience_s=0.1)))
+        await asyncio.sleep(0)
+        await limits.release(lease.lease_id, wish(), Settlement("pushed_back", retry_after_s=0.5))
+        closed = await waiting
+        assert isinstance(closed, Closed) and closed.pause_s == pytest.approx(0.5, abs=0.05)
+        assert isinstance(await limits.acquire(wish(patience_s=0.1)), Closed)
+        assert isinstance(await patient, Lease)
+        assert not isinstance(await limits.acquire(wish(patience_s=0.1, wait_s=0.1)), Closed)
+
+    asyncio.run(play())
+
+
+def test_who_waits_in_vain_is_told_by_what_the_address_holds_up() -> None:
+    async def play() -> None:
+        limits = ServiceLimits()
+        one = wish(concurrency=1)
+        lease = await lent(limits, one)
+        started = time.monotonic()
+        assert await limits.acquire(wish(wait_s=0.1)) == Later(2)
+        assert time.monotonic() - started < 1
+        await limits.release(lease.lease_id, one, Settlement("pushed_back", 0.2, trouble="rate_limit"))
+        assert await limits.acquire(wish(wait_s=0.1)) == Later(3, "rate_limit")
+        lease = await lent(limits, one)
+        assert await limits.acquire(wish(wait_s=0.1)) == Later(5, "rate_limit")
+        await limits.release(lease.lease_id, one, ANSWERED)
+        await lent(limits, one)
+        assert await limits.acquire(wish(wait_s=0.1)) == Later(7)
 
     asyncio.run(play())
 
@@ -326,8 +352,8 @@ def test_limits_that_cannot_be_kept_alive_are_named(cluster: None, monkeypatch: 
         async def acquire(self, *_: Any) -> None:
             ray.actor.exit_actor()
 
-    monkeypatch.setattr("actors.service_limits.shared_actor", lambda: ray.remote(Dies).options(num_cpus=0).remote())
-    monkeypatch.setattr("actors.service_limits.LOOKUPS", 2)
+    monkeypatch.setattr("actors.cluster_limits.shared_actor", lambda: ray.remote(Dies).options(num_cpus=0).remote())
+    monkeypatch.setattr("actors.cluster_limits.LOOKUPS", 2)
     with pytest.raises(LimitsLost, match="died 2 times in a row"):
         asyncio.run(ClusterLimits().acquire(wish()))
 

@@ -178,7 +178,6 @@ def test_both_kinds_of_chat_judges_run_offline_against_it(serving: Serving) -> N
                 return replies[-1]
 
             given: CaseVerdicts = await judge(own).judge(case, ask)
-            await service.close()
             return given
 
         return asyncio.run(run()), replies
