@@ -59,15 +59,24 @@ def judge_label(name: str) -> str:
 
 
 def judge_displays(summary: Mapping[str, Any], scales: Mapping[str, tuple[float, float]] | None = None) -> Judges:
-    """The judges that a summary names, by name; `scales` has what the run's tables say, and goes before the usual."""
+    """The judges that a summary names, by name; their scales are those of `scales`, of the summary or the usual."""
     asked = [(one.get("judging") or {}).get("judges") or {} for one in summary.get("rounds") or []]
     asked += [judges or {} for judges in (summary.get("heldout_judging") or {}).values()]
-    known = _JUDGES | dict(scales or {})
+    told = {name: scale for judges in asked for name, one in judges.items() if (scale := _scale_of(one or {}))}
+    known = _JUDGES | told | dict(scales or {})
     pairwise = {name for judges in asked for name, accounts in judges.items() if (accounts or {}).get("comparisons")}
     return {
         name: JudgeDisplay(known.get(name), name in pairwise)
         for name in sorted(known.keys() | {name for judges in asked for name in judges})
     }
+
+
+def _scale_of(accounts: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The scale of a judge's accounts; None where they say none, or none that can be."""
+    scale = accounts.get("scale")
+    if not isinstance(scale, list) or len(scale) != 2 or not all(map(is_number, scale)) or scale[0] >= scale[1]:
+        return None
+    return scale[0], scale[1]
 
 
 def display_of(metric: str, judges: Judges | None = None) -> MetricDisplay:

@@ -1,14 +1,17 @@
 """How judging went: what each judge scored, where it failed, what it took, and how far judges agree."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rlaif.metrics.agreement import agreement_of
-from rlaif.metrics.position_bias import position_bias
+from rlaif.metrics.position_bias import COMPARISON_COLUMNS, position_bias
 from rlaif.records import Comparison
+
+__all__ = ["COMPARISON_COLUMNS", "JUDGING_COLUMNS", "accounts", "judging_of"]
 
 # The columns of judgements that this looks at.
 JUDGING_COLUMNS = (
@@ -29,31 +32,31 @@ JUDGING_COLUMNS = (
 )
 
 
-def judging_of(judgements: pa.Table, comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """The accounts of each judge (`judges`) and the agreement of every two of them (`agreement`), ready for JSON."""
-    rows = judgements.to_pylist()
-    by_judge: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_judge[row["judge"]].append(row)
-    judges = {name: accounts(of_judge) for name, of_judge in sorted(by_judge.items())}
+def judging_of(judgements: pa.Table, comparisons: pa.Table | Sequence[Comparison]) -> dict[str, Any]:
+    """The accounts of each judge (`judges`) and the agreement of every two of them (`agreement`), ready for JSON.
+
+    Of judgements JUDGING_COLUMNS are read, of comparisons COMPARISON_COLUMNS.
+    """
+    names = sorted(pc.unique(judgements["judge"]).to_pylist())
+    judges = {name: accounts(judgements.filter(pc.field("judge") == name)) for name in names}
     for name, bias in position_bias(comparisons).items():
         judges[name]["comparisons"] = bias
     return {"judges": judges, "agreement": agreement_of(judgements)}
 
 
-def accounts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One judge's rows in numbers: judgements, scores, failures by reason, tokens, US dollars, seconds a reply."""
-    asked = [row for row in rows if row["latency_s"] > 0 and not row["cached"]]
-    scored = [row["score"] for row in rows if row["score"] is not None]
+def accounts(rows: pa.Table) -> dict[str, Any]:
+    """One judge's rows in numbers: versions, scale, scores, failures by reason, tokens, US dollars, seconds a reply."""
+    asked = rows.filter((pc.field("latency_s") > 0) & ~pc.field("cached"))
     return {
-        "versions": sorted({row["judge_version"] for row in rows}),
+        "versions": sorted(pc.unique(rows["judge_version"]).to_pylist()),
+        "scale": [pc.min(rows["scale_low"]).as_py(), pc.max(rows["scale_high"]).as_py()],
         "judgements": len(rows),
-        "scored": len(scored),
-        "mean_score": sum(scored) / len(scored) if scored else None,
-        "failures": dict(Counter(row["failure"] for row in rows if row["failure"] is not None)),
-        "cached": sum(row["cached"] for row in rows),
-        "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
-        "completion_tokens": sum(row["completion_tokens"] for row in rows),
-        "cost_usd": sum(row["cost_usd"] for row in rows),
-        "mean_latency_s": sum(row["latency_s"] for row in asked) / len(asked) if asked else None,
+        "scored": pc.count(rows["score"]).as_py(),
+        "mean_score": pc.mean(rows["score"]).as_py(),
+        "failures": dict(Counter(pc.drop_null(rows["failure"]).to_pylist())),
+        **{
+            name: pc.sum(rows[name], min_count=0).as_py()
+            for name in ("cached", "prompt_tokens", "completion_tokens", "cost_usd")
+        },
+        "mean_latency_s": pc.mean(asked["latency_s"]).as_py(),
     }

@@ -30,17 +30,16 @@ def score_summary(
     `agreement` that of every two judges; `calibration` what `calibration_of` gives, None for reports without ratings.
     """
     scores: dict[str, dict[str, float | None]] = defaultdict(dict)
-    scales: dict[str, Scale] = {}
-    for row in judgements.to_pylist():
+    for row in judgements.select(["judge", "candidate_id", "score"]).to_pylist():
         scores[row["judge"]][row["candidate_id"]] = row["score"]
-        scales[row["judge"]] = row["scale_low"], row["scale_high"]
+    scales: dict[str, Scale] = {name: tuple(judging["judges"][name]["scale"]) for name in scores}
     judges = {}
     for name, own in sorted(scores.items()):
         scored = {item: score for item, score in own.items() if score is not None}
         cases = [ratings.items[item].case_id for item in scored]
         told = {key: value for key, value in judging["judges"][name].items() if key != "mean_score"}
         interval = clustered_mean([*scored.values()], cases, resamples=RESAMPLES)
-        judges[name] = {"score": interval, "scale": list(scales[name]), **told}
+        judges[name] = {"score": interval, **told}
     rated = ratings.kind != "none"
     return {
         "kind": ratings.kind,

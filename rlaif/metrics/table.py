@@ -8,6 +8,7 @@ from rich.text import Text
 
 from rlaif.metrics.display import (
     ABSENT,
+    Judges,
     Verdict,
     column_label,
     display_of,
@@ -15,6 +16,7 @@ from rlaif.metrics.display import (
     judge_displays,
     ordered,
     policy_columns,
+    scale_text,
     verdict_of,
 )
 
@@ -36,13 +38,21 @@ def _rows(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[s
         difference = gain.get(metric)
         rows.append(
             (
-                display.label + arrow,
+                display.label + _scale(metric, judges) + arrow,
                 ["-" if cell == ABSENT else cell for cell in cells],
                 interval_text(difference, display, signed=True) if difference else "-",
                 verdict_of(difference, display),
             )
         )
     return columns, rows
+
+
+def _scale(metric: str, judges: Judges) -> str:
+    """The scale of a judge's scores, where it is not that of all others, 0 to 1."""
+    judge = judges.get(metric.removesuffix("_score")) if metric.endswith("_score") else None
+    if judge is None or judge.pairwise or judge.scale in (None, (0, 1)):
+        return ""
+    return f", {scale_text(judge.scale)}"
 
 
 def _sample_size(summary: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rlaif.metrics.display import display_of, interval_text, ordered, policy_columns, verdict_of
+from rlaif.metrics.display import display_of, interval_text, judge_displays, ordered, policy_columns, verdict_of
 from rlaif.metrics.table import plain_table, result_table
 
 
@@ -41,6 +41,24 @@ def test_the_terminal_table_has_base_rounds_and_gain() -> None:
     assert places == sorted(places)
     assert "Hallucinated findings \N{DOWNWARDS ARROW}" in text and "-0.40 [-0.55, -0.25]" in text
     assert "not for clinical use" in text
+
+
+def test_a_scale_is_that_of_the_judges_accounts() -> None:
+    told = {"mini": {"scale": [1.0, 7.0]}, "gpt4": {"scale": [0, 100]}, "odd": {"scale": [1, 1]}, "old": {}}
+    told |= {"none": None, "text": {"scale": "15"}, "three": {"scale": [1, 2, 3]}, "true": {"scale": [False, True]}}
+    content = {"rounds": [{"judging": {"judges": told}}]}
+    judges = judge_displays(content)
+    assert judges["mini"].scale == (1.0, 7.0) and judges["gpt4"].scale == (0, 100) and judges["rules"].scale == (0, 1)
+    assert {judges[name].scale for name in ("odd", "old", "none", "text", "three", "true")} == {None}
+    assert judge_displays(content, {"mini": (0.0, 10.0)})["mini"].scale == (0.0, 10.0)
+    # The same of held-out judging alone, in the table.
+    score = {"mean": 4.0, "low": 3.5, "high": 4.5, "n": 9}
+    shown_ = shown({"heldout": {"base": {"mini_score": score}}, "heldout_judging": {"base": told}})
+    assert "Mini score, 1 to 7" in shown_
+    assert "Rules score \N{UPWARDS ARROW}" in shown(summary())
+    assert "| Mini score, 1 to 7 \N{UPWARDS ARROW} | 4.000 [3.500, 4.500] |" in plain_table(
+        {"heldout": {"base": {"mini_score": score}}, "heldout_judging": {"base": told}}
+    )
 
 
 def test_a_name_with_markup_is_shown_as_it_is() -> None:
