@@ -77,8 +77,8 @@ def guards_of(
     `hallucinated`: by policy, findings a report. `gains`: last round - base of every judge's `<judge>_score`, of
     finding_f1, hallucinated and report_words. `length_matched`: the training judge's `gain` and `win_rate` (a tie
     counts half) among the held-out cases whose report is as long as the base's, within MATCHED_LENGTH. `warnings`:
-    sentences. Intervals are {mean, low, high, n} over patients, those of `length` over cases; None stands where there
-    is nothing to measure.
+    sentences on what the intervals are sure of; `notes`: on what may be chance. Intervals are {mean, low, high, n} over
+    patients, those of `length` over cases; None stands where there is nothing to measure.
     """
     policies = policy_columns(heldout)
     reports = {name: [row for row in heldout[name] if not row.control] for name in policies}
@@ -86,6 +86,7 @@ def guards_of(
     first, last = (reports[policies[end]] if len(policies) > 1 else [] for end in (0, -1))
     gains = _gains(first, last, resamples)
     length = {f"round-{one.round:03d}": length_guard(one, resamples=resamples) for one in rounds}
+    fell, may_have_fallen = _falls(metric, gains)
     return {
         "judge": judge,
         "length": length,
@@ -94,11 +95,13 @@ def guards_of(
         "gains": gains,
         "length_matched": _length_matched(metric, first, last, resamples),
         "warnings": [
-            *_judge_warnings(metric, gains, rounds_done=len(policies) > 1),
+            *_unmeasured(metric, gains, rounds_done=len(policies) > 1),
+            *fell,
             *_length_warnings(metric, gains, first, last),
             *_correlation_warnings(length),
             *_hallucination_warnings(gains),
         ],
+        "notes": may_have_fallen,
     }
 
 
@@ -208,27 +211,38 @@ def _below_zero(interval: Mapping[str, Any]) -> bool:
     return interval["high"] is not None and interval["high"] < -_ROUNDING
 
 
+def _shown_below_zero(interval: Mapping[str, Any], metric: str) -> bool:
+    """Whether the mean is below 0 in the digits that a reader sees."""
+    return bool(round(interval["mean"], display_of(metric).digits) < 0)
+
+
 def _told(interval: Mapping[str, Any], metric: str) -> str:
     return interval_text(interval, display_of(metric), signed=True)
 
 
-def _judge_warnings(metric: str, gains: Gains, *, rounds_done: bool) -> list[str]:
-    """The training judge's score rises while another judge's, or the findings' F1, falls."""
-    if not rounds_done:
+def _unmeasured(metric: str, gains: Gains, *, rounds_done: bool) -> list[str]:
+    if metric in gains or not rounds_done:
         return []
-    if metric not in gains:
-        return [f"The held-out reports have no {metric}: whether the policy games its judge cannot be told from it."]
-    own = gains[metric]
-    if not _above_zero(own):
-        return []
+    return [f"The held-out reports have no {metric}: whether the policy games its judge cannot be told from it."]
+
+
+def _falls(metric: str, gains: Gains) -> tuple[list[str], list[str]]:
+    """The training judge's score rises while another judge's, or the findings' F1, falls: for sure, or as it seems."""
+    own = gains.get(metric)
+    if own is None or not _above_zero(own):
+        return [], []
+    rose = f"The training judge's {metric} rose by {_told(own, metric)} on {own['n']} held-out cases, while"
     others = [name for name in gains if name != metric and (name.endswith("_score") or name == "finding_f1")]
-    return [
-        f"The training judge's {metric} rose by {_told(own, metric)} on {own['n']} held-out cases, while {name} "
-        f"{'fell' if _below_zero(gains[name]) else 'may have fallen'} ({_told(gains[name], name)}): the policy may "
-        "please its judge without writing truer reports."
-        for name in others
-        if gains[name]["mean"] < -_ROUNDING
-    ]
+    fell = [name for name in others if _below_zero(gains[name])]
+    seem = [name for name in others if name not in fell and _shown_below_zero(gains[name], name)]
+    return (
+        [
+            f"{rose} {name} fell ({_told(gains[name], name)}): the policy may please its judge without writing truer "
+            "reports."
+            for name in fell
+        ],
+        [f"{rose} {name} may have fallen ({_told(gains[name], name)}), which may be chance." for name in seem],
+    )
 
 
 def _length_warnings(

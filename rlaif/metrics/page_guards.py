@@ -28,18 +28,24 @@ _HELD_OUT = "held out"
 def guards_section(summary: Mapping[str, Any], judges: Judges) -> dict[str, Any] | None:
     """What the page shows of the guards; None where the summary has none.
 
-    `warnings` are sentences, `quiet` the sentence that stands in their place. `length` has a row a round, `errors` a
-    column a policy, `gains` a row a judge or metric, `panel` the judges' gains on one axis, `matched` a sentence.
+    `warnings` are sentences, `quiet` the sentence that stands in their place, `notes` sentences on what may be chance.
+    `length` has a row a round, `errors` a column a policy, `gains` a row a judge or metric, `panel` the judges' gains
+    on one axis, `matched` a sentence.
     """
     guards: Mapping[str, Any] = summary.get("guards") or {}
     if not guards:
         return None
-    warnings = [bounded(str(one), _WARNING_LIMIT) for one in guards.get("warnings") or []]
+    warnings, notes = (
+        [bounded(str(one), _WARNING_LIMIT) for one in (guards.get(name) or [])[:_MOST_WARNINGS]]
+        for name in ("warnings", "notes")
+    )
     gains = _gains(summary, guards, judges)
     return {
         "judge": bounded(str(guards.get("judge")), 80),
-        "warnings": warnings[:_MOST_WARNINGS],
-        "quiet": "No warning: the guards see no sign that the policy pleases its judge without writing truer reports."
+        "warnings": warnings,
+        "notes": notes,
+        "quiet": f"No warning: the guards see no {'sure ' if notes else ''}sign that the policy pleases its judge "
+        "without writing truer reports."
         if any(row["metric"].endswith("_score") for row in gains)
         else "Whether the policy games its judge was not measured: no round has scores on held-out cases.",
         "length": [

@@ -118,7 +118,11 @@ def told(base: list[HeldoutReport], last: list[HeldoutReport]) -> list[str]:
     return guards_of("mine", [], {"base": base, "round-000": last}, resamples=200)["warnings"]
 
 
-def test_a_fall_that_may_be_chance_is_told_as_such() -> None:
+def noted(base: list[HeldoutReport], last: list[HeldoutReport]) -> list[str]:
+    return guards_of("mine", [], {"base": base, "round-000": last}, resamples=200)["notes"]
+
+
+def test_a_fall_that_may_be_chance_is_a_note_and_no_warning() -> None:
     base = [report(case, mine_score=1.0, green_score=0.5) for case in range(20)]
     sure = [report(case, mine_score=1.5, green_score=0.4) for case in range(20)]
     unsure = [report(case, mine_score=1.5, green_score=0.5 + (-0.3, 0.28)[case % 2]) for case in range(20)]
@@ -126,14 +130,20 @@ def test_a_fall_that_may_be_chance_is_told_as_such() -> None:
         "The training judge's mine_score rose by +0.500 [+0.500, +0.500] on 20 held-out cases, while green_score fell "
         "(-0.100 [-0.100, -0.100]): the policy may please its judge without writing truer reports."
     ]
-    [one] = told(base, unsure)
-    assert "green_score may have fallen (-0.010 [-0." in one
+    assert told(base, unsure) == [] == noted(base, sure)
+    [one] = noted(base, unsure)
+    assert "green_score may have fallen (-0.010 [-0." in one and one.endswith("which may be chance.")
     # What the training judge does not like better either is no sign of gaming.
     fell = [report(case, mine_score=0.9, green_score=0.4) for case in range(20)]
-    assert told(base, fell) == []
-    # (0.1 + 0.2) - 0.3 is above 0 in binary, and nothing.
+    assert told(base, fell) == [] == noted(base, fell)
+    # (0.1 + 0.2) - 0.3 is above 0 in binary, and nothing; nor is a mean whose shown digits are 0.
     same = [report(case, mine_score=1.5, green_score=0.5 - (0.1 + 0.2 - 0.3)) for case in range(20)]
-    assert told(base, same) == []
+    assert told(base, same) == [] == noted(base, same)
+    zero = [report(case, mine_score=1.5, green_score=0.5 + (-0.3008, 0.3)[case % 2]) for case in range(20)]
+    assert told(base, zero) == [] == noted(base, zero)
+    # What is sure is told however small it is.
+    small = [report(case, mine_score=1.5, green_score=0.5 - 0.0004) for case in range(20)]
+    assert len(told(base, small)) == 1 and noted(base, small) == []
 
 
 @pytest.mark.parametrize(("words", "warned"), [(115, ""), (116, "grew by 16 %"), (85, ""), (80, "shrank by 20 %")])
@@ -179,7 +189,7 @@ def test_a_judge_that_was_not_asked_about_heldout_reports_is_told() -> None:
 
 def test_without_a_round_there_is_nothing_to_warn_of() -> None:
     guards = guards_of("mine", [], {"base": [report(0, mine_score=0.5)]}, resamples=50)
-    assert guards["warnings"] == [] and guards["gains"] == {} and guards["length"] == {}
+    assert guards["warnings"] == [] == guards["notes"] and guards["gains"] == {} and guards["length"] == {}
     assert guards_of("mine", [], {})["errors"] == {}
 
 

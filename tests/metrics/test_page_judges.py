@@ -172,6 +172,25 @@ def test_warnings_stand_before_the_results_and_are_escaped(page: str) -> None:
     assert "<script" not in page and "<img src=https" not in page
 
 
+def test_what_may_be_chance_stands_below_the_warnings_and_makes_none(
+    tmp_path: Path, judged_summary: dict[str, Any]
+) -> None:
+    def top() -> str:
+        (tmp_path / "summary.json").write_text(json.dumps(judged_summary), encoding="utf-8")
+        page = write_page(tmp_path).read_text(encoding="utf-8")
+        assert "<script" not in page
+        return " ".join(page.split("<main>")[1].split('<section id="results">')[0].split())
+
+    judged_summary["guards"]["notes"] = ["The rules_score may have fallen.", HOSTILE]
+    told = top()
+    assert told.index("</aside>") < told.index('<ul class="soft small"><li>The rules_score may have fallen.</li>')
+    assert "may have fallen" not in told.split("</aside>")[0]
+    judged_summary["guards"]["warnings"] = []
+    assert "No warning: the guards see no sure sign" in top() and "may have fallen" in top()
+    judged_summary["guards"]["notes"] = []
+    assert "No warning: the guards see no sign" in top() and '<ul class="soft small">' not in top()
+
+
 def test_gains_stand_side_by_side_with_the_training_judge_marked(page: str) -> None:
     gaming = section(page, "gaming")
     places = [
