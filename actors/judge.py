@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -13,6 +14,7 @@ from rlaif.judges.gpt4 import Gpt4Judge
 from rlaif.judges.llm_parser import LlmParserJudge
 from rlaif.judges.rules_judge import RulesJudge
 from rlaif.judges.settings import GreenJudgeSettings, LeafJudge, LlmParserJudgeSettings, RulesJudgeSettings
+from rlaif.judges.stored_reply import check_run
 from rlaif.records import Comparison, Judgement
 
 
@@ -72,6 +74,8 @@ class Judge:
         from actors.kept_ask import KeptAsk
         from actors.reply_cache import ReplyCache
 
+        # Before anything is asked that could not be kept.
+        check_run(self._payer)
         replies = ReplyCache(self._replies)
         if isinstance(settings, GreenJudgeSettings):
             from actors.engine_ask import EngineAsk
@@ -85,7 +89,7 @@ class Judge:
 
         spent_usd = await replies.spent(self._payer)
         chat = LlmParserJudge(settings) if isinstance(settings, LlmParserJudgeSettings) else Gpt4Judge(settings)
-        service = ChatAsk(settings, self._payer, spent_usd=spent_usd)
+        service = ChatAsk(settings, self._payer, spent_usd=spent_usd, lost=partial(replies.pay, self._payer))
         return chat, KeptAsk(service, replies, self._payer, service.identity)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rlaif.files import RunError
 from rlaif.judges.asking import Reply
 from rlaif.judges.reply_store import ReplyStore
-from rlaif.judges.stored_reply import StoredReply, check_key
+from rlaif.judges.stored_reply import Payment, StoredReply, check_key, check_run
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 NAMESPACE = "rlaif"
 # Part of the actor's name: jobs of another release, which might not understand each other, have a writer of their own.
-FORMAT = 1
+FORMAT = 2
 IDLE_S = 300.0
 REFRESH_S = 5.0
 # Opening a folder of a million replies takes 20 seconds of one core, more on a busy machine.
@@ -72,7 +73,7 @@ class ReplyWriter:
         self._folder, self._idle_s = Path(folder), idle_s
         self._store: ReplyStore | None = None
         self._opening = asyncio.Lock()
-        self._write: Gathered[list[StoredReply], None] = Gathered(self._write_all, ITEMS_A_CALL)
+        self._write: Gathered[list[StoredReply | Payment], None] = Gathered(self._write_all, ITEMS_A_CALL)
         self._calls = 0
         self._called = self._refreshed = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
@@ -81,12 +82,12 @@ class ReplyWriter:
         """The replies under keys; where some are missing, other writers' segments are looked through first."""
         return await self._counted(self._get(keys))
 
-    async def put(self, replies: list[StoredReply]) -> None:
-        """Keeps replies; puts of one moment share one write and one fsync."""
-        await self._counted(self._write(replies))
+    async def put(self, paid: list[StoredReply | Payment]) -> None:
+        """Keeps replies and payments; puts of one moment share one write and one fsync."""
+        await self._counted(self._write(paid))
 
     async def spent(self, run: str) -> float:
-        """US dollars that a run paid for replies."""
+        """US dollars that a run paid."""
         return await self._counted(self._spent(run))
 
     async def end(self) -> None:
@@ -106,7 +107,7 @@ class ReplyWriter:
         await self._refresh(store)
         return store.spent(run)
 
-    async def _write_all(self, groups: list[list[StoredReply]]) -> list[None]:
+    async def _write_all(self, groups: list[list[StoredReply | Payment]]) -> list[None]:
         store = await self._opened()
         await asyncio.to_thread(store.put_many, [one for group in groups for one in group])
         return [None] * len(groups)
@@ -154,7 +155,7 @@ class ReplyCache:
         self.folder, self.timeout_s, self.idle_s = folder.resolve(), timeout_s, idle_s
         self._found: Any = None
         self._get: Gathered[str, Reply | None] = Gathered(self._get_all, ITEMS_A_CALL)
-        self._put: Gathered[StoredReply, None] = Gathered(self._put_all, ITEMS_A_CALL)
+        self._put: Gathered[StoredReply | Payment, None] = Gathered(self._put_all, ITEMS_A_CALL)
 
     async def get(self, key: str) -> Reply | None:
         """The reply under a key of 64 hexadecimal digits; None where there is none."""
@@ -162,20 +163,26 @@ class ReplyCache:
         return await self._get(key)
 
     async def put(self, key: str, reply: Reply, run: str) -> None:
-        """Keeps a reply that `run` paid for, durably once this returns; the first reply under a key stays."""
+        """Keeps a reply that `run` paid for, durably once this returns; of a second one under a key the cost alone."""
         await self._put(StoredReply(key, run, reply))
 
+    async def pay(self, run: str, cost_usd: float) -> None:
+        """Keeps what `run` may have paid for a reply that never came, durably once this returns."""
+        # The key is made here: a call that is repeated because its actor died is no second payment.
+        await self._put(Payment(secrets.token_hex(32), run, cost_usd))
+
     async def spent(self, run: str) -> float:
-        """US dollars of all kept replies that a run paid for."""
+        """US dollars that a run paid, with and without a reply that is kept."""
+        check_run(run)
         return float(await self._ask("spent", run))
 
     async def _get_all(self, keys: list[str]) -> list[Reply | None]:
         replies: list[Reply | None] = await self._ask("get", keys)
         return replies
 
-    async def _put_all(self, replies: list[StoredReply]) -> list[None]:
-        await self._ask("put", replies)
-        return [None] * len(replies)
+    async def _put_all(self, paid: list[StoredReply | Payment]) -> list[None]:
+        await self._ask("put", paid)
+        return [None] * len(paid)
 
     async def _ask(self, method: str, argument: Any) -> Any:
         lost: RayActorError | ObjectLostError | None = None
@@ -212,6 +219,14 @@ class ReplyCache:
         except ValueError:
             # Somebody else's took the name first, and has ended since.
             return None
+
+
+def spent_of(folder: Path, payer: str) -> float:
+    """US dollars that a payer has paid in all, by the judge cache in a folder; for a process without an event loop.
+
+    Raises RunError as ReplyCache does, and ValueError for a name by which nobody can pay.
+    """
+    return asyncio.run(ReplyCache(folder).spent(payer))
 
 
 ReplyWriterActor: Any = ray.remote(ReplyWriter)

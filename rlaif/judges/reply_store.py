@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from rlaif.files import RunError, private_folder, sync_folder
 from rlaif.judges.asking import Reply
-from rlaif.judges.stored_reply import StoredReply, check_key, decoded, encoded, lines_of
+from rlaif.judges.stored_reply import Payment, StoredReply, check_key, decoded, encoded, lines_of, payment_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class ReplyStore:
         self._segments: list[_Segment] = []
         self._index: dict[int, int] = {}
         self._spent: dict[str, int] = {}
+        self._payments: set[int] = set()
         self._writing: io.FileIO | None = None
         self._own = -1
         with self._told("opened"):
@@ -73,7 +74,7 @@ class ReplyStore:
         return {segment.name: segment.damaged for segment in self._segments if segment.damaged}
 
     def spent(self, run: str) -> float:
-        """US dollars of all replies that a run paid for."""
+        """US dollars that a run paid for replies, those that never came or were not kept among them."""
         return self._spent.get(run, 0) / _UNITS_A_DOLLAR
 
     def get(self, key: str) -> Reply | None:
@@ -94,26 +95,53 @@ class ReplyStore:
         return [found.get(key) for key in keys]
 
     def put(self, key: str, reply: Reply, run: str) -> None:
-        """Keeps a reply that `run` paid for; nothing is written where the key has one already."""
+        """Keeps a reply that `run` paid for; where the key has another one already, only what it cost."""
         self.put_many([StoredReply(key, run, reply)])
 
-    def put_many(self, replies: Sequence[StoredReply]) -> None:
-        """Keeps replies with one write and one fsync: all of them, or none where RunError is raised."""
+    def put_many(self, paid: Sequence[StoredReply | Payment]) -> None:
+        """Keeps replies and payments with one write and one fsync: all of them, or none where RunError is raised.
+
+        The first reply under a key stays; of a second one that cost something the payment is kept. What is handed in
+        once more is not written again.
+        """
         with self._lock:
-            new: dict[int, StoredReply] = {}
-            for one in replies:
-                key = int(one.key, 16)
-                if key not in self._index:
-                    new.setdefault(key, one)
+            new = self._new(paid)
             if not new:
                 return
-            lines = [encoded(one) for one in new.values()]
+            lines = [encoded(one) for one in new]
             with self._told("written"):
                 offset = self._append(b"".join(lines))
-            for one, line in zip(new.values(), lines, strict=True):
+            for one, line in zip(new, lines, strict=True):
                 self._keep(one, self._own, offset, len(line))
                 offset += len(line)
             self._segments[self._own].read = self._segments[self._own].size = offset
+
+    def _new(self, paid: Sequence[StoredReply | Payment]) -> list[StoredReply | Payment]:
+        """What is to be written of what is handed in."""
+        replies: dict[int, StoredReply] = {}
+        payments: dict[int, Payment] = {}
+        for one in paid:
+            if isinstance(one, StoredReply):
+                kept = replies.setdefault(int(one.key, 16), one) if int(one.key, 16) not in self._index else None
+                if kept is one or not one.reply.usage.cost_usd or one == (kept or self._stored(one.key)):
+                    continue
+                one = payment_of(one)
+            if int(one.key, 16) not in self._payments:
+                payments.setdefault(int(one.key, 16), one)
+        return [*replies.values(), *payments.values()]
+
+    def _stored(self, key: str) -> StoredReply | None:
+        """What stands under a key, with who paid for it; None where that is damaged."""
+        place = self._index[int(key, 16)]
+        segment = self._segments[place & (1 << _SEGMENT_BITS) - 1]
+        with self._told("read"):
+            try:
+                with self._opened(segment) as file:
+                    file.seek(place >> _SEGMENT_BITS + _LENGTH_BITS)
+                    kept = decoded(file.read(place >> _SEGMENT_BITS & (1 << _LENGTH_BITS) - 1))
+            except (ValueError, FileNotFoundError):
+                return None
+        return kept if isinstance(kept, StoredReply) else None
 
     def refresh(self) -> None:
         """Takes in what other writers have added since."""
@@ -158,7 +186,7 @@ class ReplyStore:
                     except ValueError:
                         damaged.append(key)
                         continue
-                    if kept.key == key:
+                    if isinstance(kept, StoredReply) and kept.key == key:
                         found[key] = kept.reply
                     else:
                         damaged.append(key)
@@ -170,10 +198,16 @@ class ReplyStore:
             self._report(segment, len(damaged))
         return found
 
-    def _keep(self, one: StoredReply, number: int, offset: int, length: int) -> None:
-        self._index.setdefault(int(one.key, 16), (offset << _LENGTH_BITS | length) << _SEGMENT_BITS | number)
-        paid = round(one.reply.usage.cost_usd * _UNITS_A_DOLLAR)
-        self._spent[one.run] = self._spent.get(one.run, 0) + paid
+    def _keep(self, one: StoredReply | Payment, number: int, offset: int, length: int) -> None:
+        if isinstance(one, Payment):
+            if int(one.key, 16) in self._payments:
+                return
+            self._payments.add(int(one.key, 16))
+            cost_usd = one.cost_usd
+        else:
+            self._index.setdefault(int(one.key, 16), (offset << _LENGTH_BITS | length) << _SEGMENT_BITS | number)
+            cost_usd = one.reply.usage.cost_usd
+        self._spent[one.run] = self._spent.get(one.run, 0) + round(cost_usd * _UNITS_A_DOLLAR)
 
     def _append(self, content: bytes) -> int:
         """Writes lines behind the others, durably; returns where they begin."""

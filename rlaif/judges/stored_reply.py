@@ -1,4 +1,4 @@
-"""A reply as the judge cache keeps it, and the line of JSON that it is on disk, which begins with a checksum."""
+"""What the judge cache keeps, a reply or a payment without one: a line of JSON that begins with a checksum."""
 
 import hashlib
 import json
@@ -38,14 +38,12 @@ class StoredReply:
         reply, usage = self.reply, self.reply.usage
         check_key(self.key)
         for name, text, most in (
-            ("run", self.run, MAX_NAME),
             ("finish_reason", reply.finish_reason, MAX_NAME),
             ("text", reply.text, MAX_CHARACTERS),
         ):
             if type(text) is not str or len(text) > most:
                 raise ValueError(f"{name} of a reply must be a string of at most {most} characters")
-        if not self.run:
-            raise ValueError("run of a reply must not be empty")
+        check_run(self.run)
         if any(type(flag) is not bool for flag in (reply.structured, reply.refused, usage.cached)):
             raise ValueError("structured, refused and cached of a reply must be true or false")
         for tokens in (usage.prompt_tokens, usage.completion_tokens):
@@ -56,6 +54,32 @@ class StoredReply:
                 raise ValueError("cost_usd and latency_s of a reply must be numbers from 0 to 1e9")
 
 
+@dataclass(frozen=True)
+class Payment:
+    """US dollars that a run paid for no reply that is kept: it never came, or another one stood under its key already.
+
+    `key`, of 64 hexadecimal digits, tells it from other payments. Raises ValueError as StoredReply does.
+    """
+
+    key: str
+    run: str
+    cost_usd: float
+
+    def __post_init__(self) -> None:
+        check_key(self.key)
+        check_run(self.run)
+        if type(self.cost_usd) not in (int, float) or not 0 <= self.cost_usd <= MAX_AMOUNT:
+            raise ValueError("cost_usd of a payment must be a number from 0 to 1e9")
+
+
+def check_run(run: str) -> None:
+    """Raises ValueError for a name by which nobody can pay."""
+    if type(run) is not str or not 0 < len(run) <= MAX_NAME:
+        raise ValueError(
+            f"the run that pays for replies must have a name of 1 to {MAX_NAME} characters, not {run!r:.80}"
+        )
+
+
 def check_key(key: str) -> int:
     """The number that a key's 64 hexadecimal digits stand for; raises ValueError for any other key."""
     if not isinstance(key, str) or not _KEY.fullmatch(key):
@@ -63,15 +87,23 @@ def check_key(key: str) -> int:
     return int(key, 16)
 
 
-def encoded(one: StoredReply) -> bytes:
-    """The line of a reply."""
+def payment_of(one: StoredReply) -> Payment:
+    """What a reply cost that is not kept: the same for the same reply, however often it is handed in."""
+    return Payment(hashlib.sha256(encoded(one)).hexdigest(), one.run, one.reply.usage.cost_usd)
+
+
+def encoded(one: StoredReply | Payment) -> bytes:
+    """The line of a reply or a payment."""
+    if isinstance(one, Payment):
+        entry: dict[str, Any] = {"payment": one.key, "run": one.run, "cost_usd": one.cost_usd}
+    else:
+        entry = {"key": one.key, "run": one.run, "reply": asdict(one.reply)}
     # ASCII holds every string that Python has, half a surrogate pair too.
-    body = json.dumps({"key": one.key, "run": one.run, "reply": asdict(one.reply)}, separators=(",", ":"))
-    rest = body[1:].encode("ascii")
+    rest = json.dumps(entry, separators=(",", ":"))[1:].encode("ascii")
     return b"".join((_OPENING, _check(rest), b'",', rest, b"\n"))
 
 
-def decoded(line: bytes | None) -> StoredReply:
+def decoded(line: bytes | None) -> StoredReply | Payment:
     """What a line holds; raises ValueError for one that is damaged or no line of the store."""
     if line is None or not (line.startswith(_OPENING) and line.endswith(b"}\n")):
         raise ValueError("no line of the store")
@@ -80,6 +112,8 @@ def decoded(line: bytes | None) -> StoredReply:
         raise ValueError("a damaged line")
     try:
         entry: dict[str, Any] = json.loads(b"{" + body)
+        if "payment" in entry:
+            return Payment(entry["payment"], entry["run"], entry["cost_usd"])
         fields = dict(entry["reply"])
         usage = Usage(**fields.pop("usage"))
         return StoredReply(entry["key"], entry["run"], Reply(**fields, usage=usage))

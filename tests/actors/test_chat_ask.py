@@ -646,6 +646,24 @@ def test_replies_that_never_came_count_against_the_cap(chat_server: ChatServer) 
     assert error.failure == "budget" and len(chat_server.requests) == 1
 
 
+def test_replies_that_never_came_are_told_with_what_they_may_have_cost(chat_server: ChatServer) -> None:
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 10.0, "attempts": 5}
+    chat_server.script(served.half_body, served.status(500), served.say(None), served.status(429))
+    lost: list[float] = []
+
+    async def note(cost_usd: float) -> None:
+        lost.append(cost_usd)
+
+    async def ask() -> float:
+        limits = ServiceLimits()
+        client = ChatAsk(settings(chat_server.url, **prices), "run", limits=limits, lost=note)
+        assert (await client(PLAIN)).text == "Score: 4"
+        return (await limits.accounts("run"))["gpt4"]["lost_usd"]
+
+    # 256 + 9 + 2 x 16 tokens of a question and 64 of an answer at most, twice: nobody said what was taken.
+    assert done(ask()) == pytest.approx(sum(lost)) and lost == pytest.approx([0.000937] * 2)
+
+
 def test_an_ask_that_is_cancelled_gives_its_lease_back(chat_server: ChatServer) -> None:
     chat_server.default = served.hang
     limits = ServiceLimits()

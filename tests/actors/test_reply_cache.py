@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from actors.reply_cache import NAMESPACE, Gathered, ReplyCache
+from actors.reply_cache import NAMESPACE, Gathered, ReplyCache, spent_of
 from rlaif.files import RunError
 from rlaif.judges.asking import Reply
 from rlaif.judges.reply_store import ReplyStore
@@ -68,7 +69,8 @@ def test_what_is_put_at_once_comes_back_and_is_on_disk(folder: Path) -> None:
         cache = ReplyCache(folder)
         assert await cache.get(key_of("none")) is None
         await asyncio.gather(*(cache.put(key, reply, "run") for key, reply in replies.items()))
-        await cache.put(key_of(0), reply_of("too late", 5.0), "run")
+        await cache.put(key_of(0), reply_of("too late", 5.0), "twice")
+        await asyncio.gather(cache.pay("lost", 0.5), cache.pay("lost", 0.5))
         got = await asyncio.gather(*(cache.get(key) for key in (*replies, key_of("none"), key_of(0))))
         assert got == [*replies.values(), None, replies[key_of(0)]]
         assert await cache.spent("run") == 3.0 and await cache.spent("other") == 0.0
@@ -78,7 +80,12 @@ def test_what_is_put_at_once_comes_back_and_is_on_disk(folder: Path) -> None:
 
     within(90, work())
     store = ReplyStore(folder)
-    assert store.get_many(list(replies)) == list(replies.values()) and store.spent("run") == 3.0
+    assert store.get_many(list(replies)) == list(replies.values())
+    # What a second reply under a key cost, and what may have been paid for none, is spent all the same.
+    for spent in (store.spent, partial(spent_of, folder)):
+        assert [spent(run) for run in ("run", "twice", "lost", "other")] == [3.0, 5.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match="must have a name of 1 to 200 characters"):
+        spent_of(folder, "/a/long/path" * 20)
     assert len(list(folder.iterdir())) == 1
 
 

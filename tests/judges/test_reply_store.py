@@ -21,7 +21,7 @@ import pytest
 from rlaif.files import RunError
 from rlaif.judges.asking import Reply
 from rlaif.judges.reply_store import ReplyStore
-from rlaif.judges.stored_reply import MAX_CHARACTERS, StoredReply, encoded
+from rlaif.judges.stored_reply import MAX_CHARACTERS, Payment, StoredReply, encoded
 from rlaif.judges.verdict import Usage
 
 
@@ -65,15 +65,60 @@ def test_replies_come_back_as_they_were_given_also_to_another_store(tmp_path: Pa
         assert len(one) == len(replies) and one.damaged == {}
 
 
-def test_the_first_reply_under_a_key_stays_and_the_second_is_not_written(tmp_path: Path) -> None:
+def test_the_first_reply_under_a_key_stays_and_of_the_second_the_cost(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path)
     store.put(key_of(1), reply_of("first", 0.5), "a")
     size = segments(tmp_path)[0].stat().st_size
-    store.put(key_of(1), reply_of("second", 0.5), "b")
+    store.put(key_of(1), reply_of("second", 0.25), "b")
+    store.put(key_of(1), reply_of("second", 0.25), "a")
     store.put_many([StoredReply(key_of(2), "a", reply_of(text)) for text in ("third", "fourth")])
-    assert store.get(key_of(1)) == reply_of("first", 0.5) and store.get(key_of(2)) == reply_of("third")
-    assert len(segments(tmp_path)[0].read_bytes()[size:].splitlines()) == 1
-    assert (store.spent("a"), store.spent("b")) == (0.5, 0.0)
+    store.put_many([StoredReply(key_of(3), "b", reply_of(text, 1.0)) for text in ("fifth", "sixth")])
+    assert b"second" not in segments(tmp_path)[0].read_bytes()
+    assert len(segments(tmp_path)[0].read_bytes()[size:].splitlines()) == 5
+    for one in (store, ReplyStore(tmp_path)):
+        assert one.get(key_of(1)) == reply_of("first", 0.5) and one.get(key_of(2)) == reply_of("third")
+        assert one.get(key_of(3)) == reply_of("fifth", 1.0)
+        assert (one.spent("a"), one.spent("b"), len(one), one.damaged) == (0.75, 2.25, 3, {})
+
+
+def test_what_is_handed_in_again_is_no_second_payment(tmp_path: Path) -> None:
+    paid: list[StoredReply | Payment] = [
+        StoredReply(key_of(1), "run", reply_of("first", 0.5)),
+        StoredReply(key_of(1), "run", reply_of("second", 0.25)),
+        Payment(key_of("lost"), "run", 0.125),
+    ]
+    store = ReplyStore(tmp_path)
+    store.put_many(paid)
+    size = segments(tmp_path)[0].stat().st_size
+    # As after the death of a writer that had written all of it: with another one, too.
+    for one in (store, ReplyStore(tmp_path)):
+        one.put_many(paid)
+        for single in paid:
+            one.put_many([single])
+        assert one.spent("run") == 0.875
+    assert [one.stat().st_size for one in segments(tmp_path)] == [size]
+
+
+def test_a_payment_without_a_reply_counts_for_its_run_and_is_no_reply(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path)
+    store.put_many([Payment(key_of("lost"), "a", 0.1), Payment(key_of("other"), "a", 0.2)])
+    for one in (store, ReplyStore(tmp_path)):
+        assert (one.spent("a"), one.spent("b"), len(one), one.get(key_of("lost"))) == (pytest.approx(0.3), 0.0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "run", "cost_usd", "word"),
+    [
+        ("../x", "a", 1.0, "key"),
+        (key_of(1), "", 1.0, "run"),
+        (key_of(1), "r" * 201, 1.0, "run"),
+        (key_of(1), "a", -1.0, "cost_usd"),
+        (key_of(1), "a", float("inf"), "cost_usd"),
+    ],
+)
+def test_a_payment_that_the_store_does_not_hold_is_refused(key: str, run: str, cost_usd: float, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        Payment(key, run, cost_usd)
 
 
 def test_only_the_owner_may_read_and_a_store_without_a_reply_has_no_file(tmp_path: Path) -> None:
