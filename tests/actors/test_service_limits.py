@@ -382,6 +382,7 @@ def test_a_key_is_in_no_log_and_in_nothing_that_ray_keeps(
         """Has its key from its environment, which a test cannot set for the head that runs already."""
 
         async def text(self, settings: Gpt4JudgeSettings, question: Question, file: str) -> str:
+            os.environ.pop("OPENAI_API_KEY", None)
             os.environ["OPENAI_API_KEY_FILE"] = file
             logging.basicConfig(level=logging.DEBUG, force=True)
             ask = ChatAsk(settings, "run")
