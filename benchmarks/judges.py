@@ -45,7 +45,7 @@ from rlaif.records import Candidate, Case, Judgement
 LIMIT, LATENCY_S = 32, 1.0
 FAST_S, UNLIMITED = 0.02, 10_000
 QUESTIONS, CANDIDATES = 600, 6
-SAMPLED_CASES = 200
+SAMPLED_CASES = 300
 TABLE = "round-000/candidates"
 
 
