@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -47,6 +48,7 @@ HELD_UP_BY: dict[Failure | None, str] = {
     None: "those before it took as long",
 }
 """Why a question had no turn, by the failure that others met."""
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 SAYING_MUCH = ("openai", "httpx2", "httpcore2")
 
 
@@ -302,4 +304,10 @@ class ChatAsk:
         self._go_on()
 
     def _scrubbed(self, text: str) -> str:
-        return self._key.scrubbed(text) if self._key else text
+        """The text without the key, also where it is written in JSON's escapes, which a reader would undo."""
+        if self._key is None:
+            return text
+        plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+        if self._key.scrubbed(plain) == plain:
+            return text
+        return self._key.scrubbed(plain).encode(errors="replace").decode()

@@ -85,8 +85,8 @@ class JudgePool:
 
     @property
     def call_timeout_s(self) -> float:
-        """Longest wait for a call: a question that has waited its own time out fails by itself before that."""
-        return 2 * self.settings.timeout_s
+        """Longest wait for a call: its questions, one after another, fail by themselves before that."""
+        return (self.settings.longest_chain(self.settings.batch) + 1) * self.settings.timeout_s
 
 
 def payer(config: Config, judge: str) -> str:

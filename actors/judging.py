@@ -10,6 +10,7 @@ from actors.fleet import Fleet, payer
 from actors.flow import Flow
 from actors.judge import Judged
 from actors.preparation import TooManyBad
+from actors.reply_cache import spent_of
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.judges.ensemble import COLUMNS, combine_all
@@ -133,6 +134,7 @@ class Judging:
         for name, told in facts["judges"].items():
             if isinstance(self.leaves.get(name), ChatJudgeSection):
                 told["service"] = self._service(name)
+                told["spent_usd"] = spent_of(self.config.cache.root / "replies", payer(self.config, name))
             self._check(name, told)
         return {"judgements": rows, "repeated_calls": self._journal.repeated(), "judging": facts}
 

@@ -41,7 +41,8 @@ def test_the_questions_of_judges_and_their_price_at_most(tmp_path: Path) -> None
     # Nine comparisons of six candidates in both orders, and each held-out report against the base's.
     assert [one.questions for one in made.judges] == [0, 216, 2 * 16 * 18 + 2 * 8 * 2]
     assert [(one.cost_usd, one.cap_usd) for one in made.judges] == [(None, None), (0.25, 0.25), (None, None)]
-    free = plan_of(config_of(tmp_path, "experiment=smoke", "judge=ensemble", members.replace(", max_cost_usd: 0.25", "")))
+    uncapped = members.replace(", max_cost_usd: 0.25", "")
+    free = plan_of(config_of(tmp_path, "experiment=smoke", "judge=ensemble", uncapped))
     (cost,) = (one.cost_usd for one in free.judges if one.name == "gpt4")
     # About 550 tokens of prompt and 512 of answer a question.
     assert cost is not None and 216 * 512 * 8e-6 < cost < 216 * (800 * 2e-6 + 512 * 8e-6)

@@ -31,7 +31,25 @@ def test_every_kind_of_record_comes_back_as_it_was(tmp_path: Path) -> None:
         "j-1", "c-1", "case-1", 0, "gpt4", "1", None, 1.0, 5.0, "timeout", "", None, None, None, False, 30.0, 0, 0, 0.0
     )
     scored = Judgement(
-        "j-2", "c-1", "case-1", 0, "rules", "1", 0.5, 0.0, 1.0, None, "", {"a": 2, "b": 0}, {}, "raw", True, 0.1, 0, 0, 0.0
+        "j-2",
+        "c-1",
+        "case-1",
+        0,
+        "rules",
+        "1",
+        0.5,
+        0.0,
+        1.0,
+        None,
+        "",
+        {"a": 2, "b": 0},
+        {},
+        "raw",
+        True,
+        0.1,
+        0,
+        0,
+        0.0,
     )
     study = Study("study-1", "p", "phantom", "align", "ct.nii.gz", "f", None, {"lung": ("m.nii.gz",)}, ("Emphysema",))
     bare = Study("study-2", "p", "openi", "sft")

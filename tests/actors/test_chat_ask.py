@@ -712,6 +712,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     masked = f"Incorrect API key provided: {KEY[:8]}*****{KEY[-4:]}."
     for behaviour in (
         served.say(f"The key is {KEY}."),
+        served.say('{"explanation": "' + "".join(f"\\u{ord(one):04x}" for one in KEY) + '", "score": 4}'),
         served.say(f"Half of it is {KEY[:20]}, the rest {KEY[20:]}"),
         served.status(401, f"Incorrect API key provided: {KEY}. Masked: sk-a...YZ98"),
         served.status(401, masked),
@@ -726,6 +727,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     assert "[key]" in whole
     for at in range(len(KEY) - 7):
         assert KEY[at : at + 8] not in whole
+        assert "".join(f"\\u{ord(one):04x}" for one in KEY[at : at + 8]) not in whole
     assert "YZ98" not in whole
     assert "A nodule." not in caplog.text
 

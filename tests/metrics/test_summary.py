@@ -39,8 +39,8 @@ def candidate(number: int) -> Candidate:
 def judgement(number: int, score: float | None) -> Judgement:
     failure = None if score is not None else "no_reference"
     return Judgement(
-        f"a{number}.rules", f"a{number}", "a", 0, "rules", "1", score, 0.0, 1.0, failure, "", None, None, None, False, 0.0,
-        0, 0, 0.0,
+        f"a{number}.rules", f"a{number}", "a", 0, "rules", "1", score, 0.0, 1.0, failure, "", None, None, None,
+        False, 0.0, 0, 0, 0.0,
     )  # fmt: skip
 
 
