@@ -16,7 +16,7 @@ from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.judges.ensemble import COLUMNS, combine_all
 from rlaif.judges.settings import AnyJudge, ChatJudgeSection, EnsembleJudgeSettings, LeafJudge, leaves_of
 from rlaif.ledger import RunFolder
-from rlaif.metrics.judging import JUDGING_COLUMNS, judging_of
+from rlaif.metrics.judging import COMPARISON_COLUMNS, JUDGING_COLUMNS, judging_of
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Comparison, Judgement
 from rlaif.reports.region_reports import judged_text
@@ -129,7 +129,8 @@ class Judging:
         rows = self.run.compact(self.tables[0], Judgement, ("candidate_id", "judge"))
         self.run.compact(self.tables[1], Comparison, "comparison_id")
         facts = judging_of(
-            self.run.arrow(self.tables[0], Judgement, JUDGING_COLUMNS), self.run.read(self.tables[1], Comparison)
+            self.run.arrow(self.tables[0], Judgement, JUDGING_COLUMNS),
+            self.run.arrow(self.tables[1], Comparison, COMPARISON_COLUMNS),
         )
         for name, told in facts["judges"].items():
             if isinstance(self.leaves.get(name), ChatJudgeSection):

@@ -1,7 +1,6 @@
 """How judging went: what each judge scored, where it failed, what it took, and how far judges agree."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +8,6 @@ import pyarrow.compute as pc
 
 from rlaif.metrics.agreement import agreement_of
 from rlaif.metrics.position_bias import COMPARISON_COLUMNS, position_bias
-from rlaif.records import Comparison
 
 __all__ = ["COMPARISON_COLUMNS", "JUDGING_COLUMNS", "accounts", "judging_of"]
 
@@ -32,7 +30,7 @@ JUDGING_COLUMNS = (
 )
 
 
-def judging_of(judgements: pa.Table, comparisons: pa.Table | Sequence[Comparison]) -> dict[str, Any]:
+def judging_of(judgements: pa.Table, comparisons: pa.Table) -> dict[str, Any]:
     """The accounts of each judge (`judges`) and the agreement of every two of them (`agreement`), ready for JSON.
 
     Of judgements JUDGING_COLUMNS are read, of comparisons COMPARISON_COLUMNS.

@@ -45,7 +45,7 @@ def test_the_accounts_of_a_judge_can_be_counted_by_hand() -> None:
         judgement("mini", 4, None, scale_low=1.0, scale_high=5.0, failure="no_reference"),
         *(judgement("rules", number, number / 4) for number in range(5)),
     ]
-    told = judging_of(table_of(Judgement, rows).select(JUDGING_COLUMNS), [])
+    told = judging_of(table_of(Judgement, rows).select(JUDGING_COLUMNS), table_of(Comparison, []))
     assert told["judges"]["mini"] == {
         "versions": ["1", "2"],
         "scale": [1.0, 5.0],
@@ -67,9 +67,14 @@ def test_the_accounts_of_a_judge_can_be_counted_by_hand() -> None:
 
 
 def test_a_judge_that_only_failed_and_none_at_all() -> None:
-    told = judging_of(table_of(Judgement, [judgement("mini", 0, None)]).select(JUDGING_COLUMNS), [])["judges"]["mini"]
+    told = judging_of(
+        table_of(Judgement, [judgement("mini", 0, None)]).select(JUDGING_COLUMNS), table_of(Comparison, [])
+    )["judges"]["mini"]
     assert (told["scored"], told["mean_score"], told["failures"]) == (0, None, {"parse": 1})
-    assert judging_of(table_of(Judgement, []).select(JUDGING_COLUMNS), []) == {"judges": {}, "agreement": []}
+    assert judging_of(table_of(Judgement, []).select(JUDGING_COLUMNS), table_of(Comparison, [])) == {
+        "judges": {},
+        "agreement": [],
+    }
 
 
 def test_comparisons_come_as_a_table_of_the_columns_that_are_read() -> None:
@@ -83,4 +88,4 @@ def test_comparisons_come_as_a_table_of_the_columns_that_are_read() -> None:
     told = judging_of(judgements.select(JUDGING_COLUMNS), table)
     bias = told["judges"]["llm_parser"]["comparisons"]
     assert bias["first_place"]["mean"] == pytest.approx(0.5) and bias["orders_agree"]["mean"] == 1.0
-    assert "raw" not in COMPARISON_COLUMNS and told == judging_of(judgements, comparisons)
+    assert "raw" not in COMPARISON_COLUMNS and told == judging_of(judgements, table_of(Comparison, comparisons))

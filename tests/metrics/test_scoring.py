@@ -8,7 +8,7 @@ from rich.console import Console
 from rlaif.metrics.judging import JUDGING_COLUMNS, judging_of
 from rlaif.metrics.ratings import RatedReport, Ratings
 from rlaif.metrics.scoring import score_summary, score_table
-from rlaif.records import Judgement, table_of
+from rlaif.records import Comparison, Judgement, table_of
 
 
 def judgements() -> pa.Table:
@@ -27,7 +27,9 @@ def judgements() -> pa.Table:
 def test_judges_stand_on_their_own_scales_against_the_raters() -> None:
     items = {f"i{number}": RatedReport(f"i{number}", f"c{number}", "Ref.", f"Text {number}.") for number in range(4)}
     ratings = Ratings("scores", items, {"x": {"i0": 1.0, "i1": 3.0, "i2": 5.0, "i3": 4.0}})
-    summary = score_summary(ratings, judgements(), judging_of(judgements(), []), rating_scale=(1.0, 5.0))
+    summary = score_summary(
+        ratings, judgements(), judging_of(judgements(), table_of(Comparison, [])), rating_scale=(1.0, 5.0)
+    )
     mini, rules = (summary["judges"][name] for name in ("mini", "rules"))
     assert mini["scale"] == [1.0, 5.0] and rules["scale"] == [0.0, 1.0] and "mean_score" not in mini
     assert mini["score"]["mean"] == 3.0 and mini["failures"] == {"parse": 1}
