@@ -10,6 +10,7 @@ import ray
 
 from rlaif.judges.asking import Ask, NotAnswered, Question, Reply
 from rlaif.judges.case import CaseJudge, CaseVerdicts, JudgedCase
+from rlaif.judges.chat_judge import ChatJudge
 from rlaif.judges.gpt4 import Gpt4Judge
 from rlaif.judges.llm_parser import LlmParserJudge
 from rlaif.judges.rules_judge import RulesJudge
@@ -51,7 +52,7 @@ class Judge:
 
     def _warn(self, judge: CaseJudge, cases: Sequence[JudgedCase]) -> None:
         """Says how many reports with what identifiers are about to be sent, where they are sent nevertheless."""
-        if isinstance(judge, Gpt4Judge | LlmParserJudge) and judge.screening.identifiers == "warn":
+        if isinstance(judge, ChatJudge) and judge.screening.identifiers == "warn":
             found = [what for case in cases for report in case.reports if (what := judge.screening.found(case, report))]
             if found:
                 print(

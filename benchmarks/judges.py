@@ -101,9 +101,8 @@ def run_of(config: Config) -> Iterator[RunFolder]:
 
 def start_judge(fleet: Fleet) -> None:
     """Waits until the judge's actor has started."""
-    ray.get(
-        [actor.judge.remote([], 0) for leaf in fleet.config.leaf_judges.values() for actor in fleet.judge(leaf).actors]
-    )
+    actors = [actor for leaf in fleet.config.leaf_judges.values() for actor in fleet.judge(leaf).actors]
+    ray.get([actor.judge.remote([], 0) for actor in actors], timeout=300)
 
 
 def start_shared_actors(bench: Bench) -> None:

@@ -2,10 +2,8 @@
 
 from rlaif.judges.asking import Ask, NotAnswered, Reply
 from rlaif.judges.case import CaseVerdicts, JudgedCase, judge_each
-from rlaif.judges.prompts import explained, load_prompt
+from rlaif.judges.chat_judge import ChatJudge
 from rlaif.judges.score_text import looks_like_refusal, read_score, read_score_json
-from rlaif.judges.screening import Screening
-from rlaif.judges.settings import Gpt4JudgeSettings
 from rlaif.judges.verdict import Verdict
 
 SCALE = (1.0, 5.0)
@@ -13,20 +11,10 @@ _SCORE = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
 _EXPLANATION_CHARACTERS = 4000
 
 
-class Gpt4Judge:
+class Gpt4Judge(ChatJudge):
     """A chat model with an explanation and a whole score."""
 
     scale = SCALE
-
-    def __init__(self, settings: Gpt4JudgeSettings) -> None:
-        self.settings = settings
-        self.prompt = load_prompt(settings.prompt)
-        self.screening = Screening(settings.max_characters, settings.identifiers)
-
-    @property
-    def version(self) -> str:
-        """The settings' version: prompt, model, address, and what else may change a verdict."""
-        return self.settings.version
 
     async def judge(self, case: JudgedCase, ask: Ask) -> CaseVerdicts:
         """Each distinct report of the case is graded by itself."""
@@ -37,9 +25,7 @@ class Gpt4Judge:
         return await judge_each(case, one, self.screening.failure)
 
     async def _grade(self, reference: str, candidate: str, ask: Ask) -> Verdict:
-        schema = None if self.settings.structured == "off" else explained("score", _SCORE, self.settings)
-        texts = {"reference": reference, "candidate": candidate}
-        question = self.prompt.ask(texts, max_tokens=self.settings.max_tokens, schema=schema)
+        question = self.question({"reference": reference, "candidate": candidate}, "score", _SCORE)
         try:
             reply = await ask(question)
         except NotAnswered as failed:

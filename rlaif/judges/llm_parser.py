@@ -13,11 +13,9 @@ from typing import Literal
 
 from rlaif.judges.asking import Ask, NotAnswered, Reply
 from rlaif.judges.case import CaseVerdicts, Compared, JudgedCase, shared, unjudgeable
+from rlaif.judges.chat_judge import ChatJudge
 from rlaif.judges.json_reply import read_object
-from rlaif.judges.prompts import explained, load_prompt
 from rlaif.judges.score_text import looks_like_refusal
-from rlaif.judges.screening import Screening
-from rlaif.judges.settings import LlmParserJudgeSettings
 from rlaif.judges.tournament import Result, tournament
 from rlaif.judges.verdict import Usage, Verdict, total
 from rlaif.records import Failure
@@ -73,20 +71,10 @@ class _Answer:
     usage: Usage
 
 
-class LlmParserJudge:
+class LlmParserJudge(ChatJudge):
     """A chat model that compares reports two by two."""
 
     scale = SCALE
-
-    def __init__(self, settings: LlmParserJudgeSettings) -> None:
-        self.settings = settings
-        self.prompt = load_prompt(settings.prompt)
-        self.screening = Screening(settings.max_characters, settings.identifiers)
-
-    @property
-    def version(self) -> str:
-        """The settings' version: prompt, model, address, and what else may change a verdict."""
-        return self.settings.version
 
     async def judge(self, case: JudgedCase, ask: Ask) -> CaseVerdicts:
         """A tournament of the case's distinct reports; a report's score is its share of the comparisons."""
@@ -137,9 +125,8 @@ class LlmParserJudge:
         return rows, forward.usage + backward.usage
 
     async def _compare(self, reference: str, shown_first: str, shown_second: str, ask: Ask) -> _Answer:
-        schema = None if self.settings.structured == "off" else explained("better", _BETTER, self.settings)
         texts = {"reference": reference, "first": shown_first, "second": shown_second}
-        question = self.prompt.ask(texts, max_tokens=self.settings.max_tokens, schema=schema)
+        question = self.question(texts, "better", _BETTER)
         try:
             reply = await ask(question)
         except NotAnswered as failed:
