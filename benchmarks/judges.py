@@ -5,8 +5,8 @@ python benchmarks/judges.py [limit] [overlap] [--rounds 3]
 `limit`: the gpt4 judge at a service of 1 s latency that answers 429 beyond 32 in flight, with a limit of its own of
 32 and of 64, and at one that is fast, where its own costs show. `overlap`: a round of an untrained phantom policy,
 sampled and judged at once, and one after the other, with a latency by which judging takes as long as sampling; and
-judged again from the cache. Both where none is named. Clusters, services and folders are its own; medians of the
-rounds, measured in turn. Actors are started before the clock is. Ratios are times better than the peer, larger is
+judged again from the cache; two rounds at most. Both where none is named. Clusters, services and folders are its
+own; medians of the rounds, measured in turn. Actors are started before the clock is. Ratios are times better than the peer, larger is
 better: `vs_limit` is the share of what the service allows (1 at best), for the worse of the two limits.
 """
 
@@ -45,7 +45,7 @@ from rlaif.records import Candidate, Case, Judgement
 LIMIT, LATENCY_S = 32, 1.0
 FAST_S, UNLIMITED = 0.02, 10_000
 QUESTIONS, CANDIDATES = 600, 6
-SAMPLED_CASES = 300
+SAMPLED_CASES = 200
 TABLE = "round-000/candidates"
 
 
@@ -252,7 +252,7 @@ def overlap(bench: Bench, rounds: int) -> dict[str, float]:
     questions = questions_of(one.cases, candidates)
     latency_s = first_s * LIMIT / questions
     taken: dict[str, list[float]] = {part: [] for part in ("sampling", "judging", "overlapped", "cached")}
-    for number in range(rounds):
+    for number in range(min(2, rounds)):
         taken["sampling"].append(one.sample(f"sampling-{number}")[0])
         for part, given in (("judging", candidates), ("overlapped", ())):
             bench.service.behave(latency_s, UNLIMITED)
