@@ -5,9 +5,9 @@ python benchmarks/judges.py [limit] [overlap] [--rounds 3]
 `limit`: the gpt4 judge at a service of 1 s latency that answers 429 beyond 32 in flight, with a limit of its own of
 32 and of 64, and at one that is fast, where its own costs show. `overlap`: a round of an untrained phantom policy,
 sampled and judged at once, and one after the other, with a latency by which judging takes as long as sampling; and
-judged again from the cache; two rounds at most. Both where none is named. Clusters, services and folders are its
-own; medians of the rounds, measured in turn. Actors are started before the clock is. Ratios are times better than the peer, larger is
-better: `vs_limit` is the share of what the service allows (1 at best), for the worse of the two limits.
+judged again from the cache; two rounds at most. Both where none is named. Cluster, service and folders are its own;
+medians of the rounds, measured in turn. Actors are started before the clock is. Ratios are times better than the
+peer, larger is better: `vs_limit` is the share of what the service allows (1 at best), for the worse of the two limits.
 """
 
 import argparse
