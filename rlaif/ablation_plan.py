@@ -10,12 +10,11 @@ from typing import Any
 
 from rlaif.config import Config, ConfigurationError
 from rlaif.judge_choice import named_judge
+from rlaif.judges.settings import JUDGE_NAME
 from rlaif.launch import CONFIGS
 
 # What the ablation itself sets in each run.
 _VARIED = ("judge", "pairs", "run.seed", "run.name", "run.start_from", "heldout.judges", "ablate")
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
         kept.append(override)
     settings = config.ablate
     judges = [_named(entry) for entry in settings.judges]
-    if bad := [name for name, _ in judges if not NAME.fullmatch(name)]:
+    if bad := [name for name, _ in judges if not re.fullmatch(JUDGE_NAME, name)]:
         raise ConfigurationError(f"ablate.judges: {bad[0]} is no judge's name: use letters, digits and . _ -")
     if len({name for name, _ in judges}) < len(judges):
         raise ConfigurationError("ablate.judges has two judges of one name: give one of them another with name")
@@ -68,7 +67,7 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
         # The data's own seed follows run.seed: one base policy needs one data set with one split.
         own += [f"data.seed={settings.seeds[0]}"] if follows else []
         # A plan starts from nothing: the runs before it are not there.
-        own += [f"run.start_from={json.dumps(str(start))}"] if start is not None and not config.run.dry else []
+        own += [f"run.start_from={_hydra(str(start))}"] if start is not None and not config.run.dry else []
         parts.append(Part(name, pairs, seed, run, (*kept, *own)))
     return parts
 

@@ -1,11 +1,12 @@
 """What is looked at before a report is sent to a model: its length, and whether it seems to name a patient."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.judges.verdict import Verdict
-from rlaif.reports.identifiers import describe, find_identifiers
+from rlaif.reports.identifiers import Identifier, describe, find_identifiers
 
 
 @dataclass(frozen=True)
@@ -28,5 +29,11 @@ class Screening:
 
     def found(self, case: JudgedCase, report: JudgedReport) -> str:
         """The kinds and numbers of identifiers in a report and its reference; empty where there are none."""
-        found = find_identifiers(case.reference or "") + find_identifiers(report.text or "")
+        found = _identifiers_of(case.reference or "") + find_identifiers(report.text or "")
         return describe(found) if found else ""
+
+
+@lru_cache(maxsize=64)
+def _identifiers_of(reference: str) -> tuple[Identifier, ...]:
+    # All candidates of a case stand beside one reference: it is searched once, for the cases that are judged at a time.
+    return find_identifiers(reference)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from rlaif.judges.tournament import rounds_of
 from rlaif.section import Section
 
+JUDGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORTS = {"http": 80, "https": 443}
 
@@ -18,7 +19,7 @@ PORTS = {"http": 80, "https": 443}
 class JudgeSection(Section):
     """What every judge has."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=JUDGE_NAME)
     """By this its verdicts stand in the tables and its scores in the summary."""
     threshold: float
     """The score from which a candidate counts as good, on the judge's own scale."""
@@ -206,7 +207,7 @@ class EnsembleJudgeSettings(Section):
     """Several judges as one."""
 
     kind: Literal["ensemble"]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=JUDGE_NAME)
     threshold: float
     members: tuple[LeafJudgeSettings, ...] = Field(min_length=2)
     """Names of judges, or mappings with a name under `judge` and what differs from it."""
