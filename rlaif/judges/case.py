@@ -1,7 +1,7 @@
 """What a judge is given and what it gives back: all candidates of one case at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -80,22 +80,36 @@ async def judge_each(
     screen: Screen | None = None,
 ) -> CaseVerdicts:
     """Judges each distinct text of a case against its reference, all at once; equal texts share one verdict."""
-    first: dict[str, int] = {}
-    verdicts: dict[int, Verdict] = {}
-    for place, report in enumerate(case.reports):
-        failed = unjudgeable(case, report, screen)
-        if failed is not None:
-            verdicts[place] = failed
+    failed, texts = told_apart(case, screen)
+    given = await asyncio.gather(*(judge_one(case.reference or "", text) for text in texts))
+    return CaseVerdicts(spread(case, failed, dict(zip(texts, given, strict=True))))
+
+
+def told_apart(case: JudgedCase, screen: Screen | None = None) -> tuple[dict[str, Verdict], dict[str, str]]:
+    """The failures of reports that cannot be judged, by candidate, and the distinct texts, each with its first one."""
+    failed: dict[str, Verdict] = {}
+    texts: dict[str, str] = {}
+    for report in case.reports:
+        verdict = unjudgeable(case, report, screen)
+        if verdict is not None:
+            failed[report.candidate_id] = verdict
         else:
-            first.setdefault(report.text or "", place)
-    given = await asyncio.gather(*(judge_one(case.reference or "", text) for text in first))
-    of_text = dict(zip(first, given, strict=True))
-    for place, report in enumerate(case.reports):
-        if place in verdicts:
-            continue
-        verdict = of_text[report.text or ""]
-        verdicts[place] = verdict if first[report.text or ""] == place else shared(verdict)
-    return CaseVerdicts(tuple(verdicts[place] for place in range(len(case.reports))))
+            texts.setdefault(report.text or "", report.candidate_id)
+    return failed, texts
+
+
+def spread(case: JudgedCase, failed: Mapping[str, Verdict], of_text: Mapping[str, Verdict]) -> tuple[Verdict, ...]:
+    """One verdict for each report of a case: its failure, or that of its text, which took nothing but once."""
+    verdicts: list[Verdict] = []
+    told: set[str] = set()
+    for report in case.reports:
+        text = report.text or ""
+        if report.candidate_id in failed:
+            verdicts.append(failed[report.candidate_id])
+        else:
+            verdicts.append(shared(of_text[text]) if text in told else of_text[text])
+            told.add(text)
+    return tuple(verdicts)
 
 
 def shared(verdict: Verdict) -> Verdict:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rlaif.judges.asking import Ask, NotAnswered, Reply
-from rlaif.judges.case import CaseVerdicts, Compared, JudgedCase, shared, unjudgeable
+from rlaif.judges.case import CaseVerdicts, Compared, JudgedCase, spread, told_apart
 from rlaif.judges.chat_judge import ChatJudge
 from rlaif.judges.json_reply import read_object
 from rlaif.judges.score_text import looks_like_refusal
@@ -78,15 +78,7 @@ class LlmParserJudge(ChatJudge):
 
     async def judge(self, case: JudgedCase, ask: Ask) -> CaseVerdicts:
         """A tournament of the case's distinct reports; a report's score is its share of the comparisons."""
-        failed = {
-            report.candidate_id: verdict
-            for report in case.reports
-            if (verdict := unjudgeable(case, report, self.screening.failure)) is not None
-        }
-        first: dict[str, str] = {}
-        for report in case.reports:
-            if report.candidate_id not in failed:
-                first.setdefault(report.text or "", report.candidate_id)
+        failed, first = told_apart(case, self.screening.failure)
         texts = {candidate: text for text, candidate in first.items()}
         comparisons: list[Compared] = []
         usages: dict[str, list[Usage]] = {candidate: [] for candidate in texts}
@@ -100,15 +92,11 @@ class LlmParserJudge(ChatJudge):
             return [settled(rows) for rows, _ in made]
 
         scores = await tournament(list(texts), compare_all) if len(texts) > 1 else dict.fromkeys(texts)
-        verdicts = []
-        for report in case.reports:
-            if report.candidate_id in failed:
-                verdicts.append(failed[report.candidate_id])
-                continue
-            owner = first[report.text or ""]
-            verdict = _verdict(owner, scores[owner], comparisons, total(usages[owner]))
-            verdicts.append(verdict if owner == report.candidate_id else shared(verdict))
-        return CaseVerdicts(tuple(verdicts), tuple(comparisons))
+        of_text = {
+            text: _verdict(candidate, scores[candidate], comparisons, total(usages[candidate]))
+            for text, candidate in first.items()
+        }
+        return CaseVerdicts(spread(case, failed, of_text), tuple(comparisons))
 
     async def _both_orders(
         self, case: JudgedCase, pair: tuple[str, str], texts: dict[str, str], ask: Ask
