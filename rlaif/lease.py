@@ -27,6 +27,7 @@ LOCK_FILE = ".lease.lock"
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 LOCK_SECONDS = 60.0
+DYING_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +94,14 @@ class Lease:
     def take(cls, folder: Path) -> "Lease":
         """Take the lease of an existing folder with the attempt after the last one.
 
-        A holder that this host can see decides at once. For one elsewhere its heartbeat decides:
-        this call waits, at most STALE_SECONDS, until it is renewed or too old.
+        A holder that this host can see decides, and has DYING_SECONDS to go: a process that was killed
+        still counts as running while the system takes its memory back. For one elsewhere its heartbeat
+        decides: this call waits, at most STALE_SECONDS, until it is renewed or too old.
         Raises LeaseHeld while another process (or this one) holds the lease.
         """
         seen: str | None = None
-        deadline = time.monotonic() + STALE_SECONDS
+        began = time.monotonic()
+        deadline = began + STALE_SECONDS
         while True:
             with _locked(folder) as lock:
                 holder = _read(folder)
@@ -106,7 +109,12 @@ class Lease:
                     attempt = 1 if holder is None else holder.attempt + 1
                     _write(folder, Holder.this_process(attempt))
                     return cls(folder, attempt)
-            if holder.near or (seen is not None and holder.heartbeat != seen):
+            if holder.near:
+                if holder.pid == os.getpid() or time.monotonic() - began > DYING_SECONDS:
+                    raise LeaseHeld(_held(holder, folder))
+                time.sleep(0.05)
+                continue
+            if seen is not None and holder.heartbeat != seen:
                 raise LeaseHeld(_held(holder, folder))
             if seen is None:
                 logger.warning("%s: waiting for the heartbeat of pid %d on %s", folder, holder.pid, holder.host)

@@ -95,6 +95,20 @@ def test_a_running_holder_is_named_and_a_killed_one_is_replaced(tmp_path: Path) 
     holder.stdout.close()
 
 
+def test_a_holder_that_is_being_killed_is_waited_for(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "1\n"
+    killing = threading.Timer(0.3, holder.kill)
+    killing.start()
+    lease = Lease.take(tmp_path)
+    assert lease.attempt == 2
+    lease.release()
+    killing.join()
+    holder.wait()
+    holder.stdout.close()
+
+
 def test_the_same_process_cannot_take_it_twice(tmp_path: Path) -> None:
     lease = Lease.take(tmp_path)
     with pytest.raises(LeaseHeld, match="this very process"):
