@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 
 import ray
 
-from actors.fleet import ActorLost, JudgePool, answer
+from actors.fleet import JudgePool
 from actors.judge import Judged
+from actors.remote import Actor, ActorLost, answer
 from actors.requests import Request
+from actors.sampler_group import SamplerGroup
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase
 from rlaif.records import Candidate
@@ -43,19 +45,20 @@ class Flow:
         self,
         config: Config,
         pools: Sequence[JudgePool],
-        samplers: Sequence[Any],
+        samplers: SamplerGroup | None,
         requests: Sequence[Request],
         round_: int,
     ) -> None:
         self.timeout_s, self.round = config.sampler.timeout_s, round_
-        chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(samplers)))))
+        standing: list[Actor] = samplers.actors if samplers is not None else []
+        chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(standing)))))
         self._chunks = deque(requests[i : i + chunk] for i in range(0, len(requests), chunk))
         self._streams: dict[Any, Any] = {}
         self._judging: dict[Any, _Call] = {}
         self._waiting: dict[str, deque[list[JudgedCase]]] = {pool.name: deque() for pool in pools}
         self._pools = {pool.name: pool for pool in pools}
         for _ in range(CALLS_AHEAD):
-            for sampler in samplers:
+            for sampler in standing:
                 self._ask(sampler)
 
     def _ask(self, sampler: Any) -> None:

@@ -44,14 +44,15 @@ def _write(
     by_id = {case.case_id: case for case in cases}
     progress = Progress(f"held-out, {name}", len(requests))
     progress.skip(len(done))
-    flow = Flow(config, [], fleet.samplers(policy, version) if left else [], left, version)
+    samplers = fleet.samplers(policy, version) if left else None
+    flow = Flow(config, [], samplers, left, version)
     with run.writer(stage, HeldoutReport) as writer:
         for result in flow.results():
             for candidate in result if isinstance(result, list) else []:
                 writer.add(heldout_report(candidate, by_id[candidate.case_id]))
                 progress.advance()
     rows = run.compact(stage, HeldoutReport, ("case_id", "control"))
-    checksum = fleet.checksum() if left else ""
+    checksum = samplers.checksum() if samplers else ""
     run.finish(stage, seconds=time.monotonic() - started, reports=rows, version=version, checksum=checksum)
 
 

@@ -105,11 +105,16 @@ class Learner:
         every = torch.cat(gaps)
         return {"mean": float(every.mean()), "max": float(every.max()), "tokens": float(len(every))}
 
-    def train_dpo(self, folder: str, reference_folder: str, run: str, round_: int, target: str) -> Iterator[Step]:
-        """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step."""
+    def train_dpo(
+        self, folder: str, base: str, reference_folder: str, run: str, round_: int, target: str
+    ) -> Iterator[Step]:
+        """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step.
+
+        Adapters go on on the base that they were made for.
+        """
         dpo = self.settings.dpo
         pairs = examples_of(Path(run), round_)
-        policy = self._load(Path(folder), base=Path(reference_folder))
+        policy = self._load(Path(folder), base=Path(base))
         policy.train_only(dpo.train)
         reference = self._frozen(Path(reference_folder))
         whole = [policy.prompt(pair.prompt) for pair in pairs]
@@ -215,7 +220,9 @@ class Learner:
             raise PolicyError(f"nothing of the policy trains: train={list(training.train)} names none of its parts")
         optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=self.settings.weight_decay)
         warmup = int(training.warmup * len(plan))
-        schedule = get_scheduler(training.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=len(plan))
+        # transformers calls a constant rate after a warm-up by another name.
+        kind = "constant_with_warmup" if training.schedule == "constant" else training.schedule
+        schedule = get_scheduler(kind, optimizer, num_warmup_steps=warmup, num_training_steps=len(plan))
         engine, *_ = deepspeed.initialize(
             model=policy, optimizer=optimizer, lr_scheduler=schedule, config=self._deepspeed()
         )

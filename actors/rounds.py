@@ -55,7 +55,7 @@ def sample_and_judge(
     progress.skip(sum(not judging.left(judge, case) for judge in judging.leaves for case in whole) * n)
     # The judges start beside the samplers, whose start is waited for.
     pools = [fleet.judge(leaf) for leaf in judging.leaves.values()] if missing or unjudged else []
-    samplers = fleet.samplers(policy, round_) if missing else []
+    samplers = fleet.samplers(policy, round_) if missing else None
     requests = [Request(case, case.feature_key, n, config.sampler.temperature) for case in missing]
     flow = Flow(config, pools, samplers, requests, round_)
     fresh: list[Candidate] = []
@@ -172,7 +172,9 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
             shutil.copytree(policy, target, dirs_exist_ok=True, ignore=_adapters if policy == base else None)
         else:
             progress: Progress | None = None
-            for step in fleet.learners.train("train_dpo", str(policy), str(base), str(run.path), round_, str(target)):
+            reference = policy if config.learner.dpo.reference_moves else base
+            folders = (str(policy), str(base), str(reference))
+            for step in fleet.learners.train("train_dpo", *folders, str(run.path), round_, str(target)):
                 progress = progress or Progress(f"{name} learn", int(step["of"]))
                 progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}  margin {step['margin']:+.3f}")
                 steps.append(step)

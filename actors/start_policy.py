@@ -6,8 +6,8 @@ import ray
 from safetensors.torch import save_file
 
 from actors.encoder_training import train_encoder
-from actors.fleet import steps_of
 from actors.ingest import read_studies, rows_of
+from actors.remote import steps_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import EncoderSettings

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ray
 from chat_service import ChatService, chat_service
@@ -35,6 +34,7 @@ from actors.flow import Flow
 from actors.judging import Judging, judge_stage
 from actors.requests import Request
 from actors.rounds import CANDIDATES_A_SEGMENT, sample_and_judge
+from actors.sampler_group import SamplerGroup
 from rlaif.config import Config, load_config
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.launch import CONFIGS, PROJECT, checked_overrides, sized
@@ -88,7 +88,7 @@ class BorrowedSamplers(Fleet):
         super().__init__(config, None)
         self.sampling = sampling
 
-    def samplers(self, policy: Path, version: int) -> list[Any]:
+    def samplers(self, policy: Path, version: int) -> SamplerGroup:
         """The other fleet's samplers."""
         return self.sampling.samplers(policy, version)
 

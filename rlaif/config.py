@@ -39,6 +39,8 @@ class RunSettings(Section):
     """Above this share of quarantined studies, or of failed judgements in a round, the run stops."""
     blind_control: bool
     """Whether held-out cases are also written from another patient's features."""
+    staleness: Literal[0, 1]
+    """1: the next round's candidates are written by the policy before the one that is being learnt meanwhile."""
     dry: bool
     """Print the plan and stop."""
     start_from: Path | None = None
@@ -55,6 +57,12 @@ class SamplerSettings(Section):
     cpus: float = Field(ge=0)
     gpus: float = Field(ge=0)
     threads: int = Field(ge=1)
+    tensor_parallel: int = Field(ge=1)
+    """Over how many GPUs (or processes on a CPU) each engine is split."""
+    restarts: int = Field(ge=0)
+    """How many lost engines are replaced in a run."""
+    weights: Literal["auto", "object_store", "nccl", "ipc"]
+    """How new weights come from the learners; `auto` takes the fastest road that the roles' devices allow."""
     n: int = Field(ge=2)
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)

@@ -18,7 +18,7 @@ class TrainingSettings(Section):
     lr: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     """Share of the steps over which the learning rate rises."""
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    schedule: Literal["linear", "cosine", "constant"]
     """How the learning rate falls afterwards."""
 
     @model_validator(mode="after")
@@ -36,6 +36,17 @@ class DpoSettings(TrainingSettings):
     round_decay: float = Field(gt=0, le=1)
     """Each round's learning rate is the last one's times this: later rounds correct, and should not swing."""
     beta: float = Field(gt=0)
+    loss: Literal["sigmoid", "ipo", "hinge", "robust"]
+    label_smoothing: float = Field(ge=0, lt=0.5)
+    """The share of pairs that are taken to be the wrong way round; of `sigmoid` and `robust`."""
+    length_normalised: bool
+    """Whether rewards are log-probs a token rather than sums; `ipo` always takes them so."""
+    sft_weight: float = Field(ge=0)
+    """Weight of an SFT term on the chosen report."""
+    reference: Literal["copy", "adapters_off", "precomputed"]
+    """Where reference log-probs come from: a frozen copy, the policy without its adapters, or once before training."""
+    reference_moves: bool
+    """Whether the reference is the last round's policy rather than the base."""
 
 
 class LearnerSettings(Section):
@@ -44,6 +55,9 @@ class LearnerSettings(Section):
     gpus: float = Field(ge=0)
     threads: int = Field(ge=1)
     zero_stage: Literal[0, 1, 2, 3]
+    offload: Literal["none", "optimizer", "all"]
+    """What lies in the host's memory: Adam's moments, or with stage 3 the weights too."""
+    gradient_checkpointing: bool
     dtype: Literal["float32", "bfloat16"]
     micro_batch: int = Field(ge=1)
     """Cases (for DPO: pairs) of one forward pass on one rank."""
@@ -60,6 +74,8 @@ class LearnerSettings(Section):
     """Candidates of a round on which the two are compared."""
     timeout_s: float = Field(gt=0)
     """Longest wait for one stage of a rank."""
+    restarts: int = Field(ge=0)
+    """How often the group is started again in a run when a rank is lost."""
 
     @model_validator(mode="after")
     def _adapters_train(self) -> "LearnerSettings":

@@ -13,7 +13,8 @@ from ray.exceptions import RayTaskError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from actors.fleet import Fleet, LearnerGroup
+from actors.fleet import Fleet
+from actors.learner_group import LearnerGroup
 from actors.requests import Request
 from actors.sampler import Sampler
 from rlaif.config import PhantomDataSettings
@@ -168,7 +169,7 @@ def test_sampler_and_learner_agree_and_a_sync_reaches_every_part(
         store.write({f"f{number}": features_of(settings, number) for number in range(4)})
         visual, others = store.get, lambda key: other(store, key)
 
-    sampler = Fleet(config, vision).samplers(tmp_path / "policy-1", 0)[0]
+    sampler = Fleet(config, vision).samplers(tmp_path / "policy-1", 0).actors[0]
     try:
         before = sample(sampler, cases)
         sent = learner.weights(tmp_path / "policy-2", 1)
@@ -229,7 +230,7 @@ def test_an_encoder_that_trains_is_saved_and_reaches_the_sampler(
     names = {key for key, _ in load_encoder(base).named_parameters()}
     assert {key for key in before if not torch.equal(before[key], after[key])} == names
 
-    sampler = Fleet(config, vision).samplers(base, 0)[0]
+    sampler = Fleet(config, vision).samplers(base, 0).actors[0]
     try:
         sent = learner.weights(trained, 1)
         assert ray.get(sampler.load.remote(sent), timeout=60) == (1, ray.get(sent).checksum)

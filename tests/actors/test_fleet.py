@@ -8,7 +8,8 @@ import pytest
 import ray
 
 from actors.cluster import check_fits
-from actors.fleet import ActorLost, Fleet, steps_of
+from actors.fleet import Fleet
+from actors.remote import ActorLost, steps_of
 from actors.rounds import RoundFailed, learn, make_pairs, sample_and_judge
 from rlaif.config import ConfigurationError
 from rlaif.ledger import RunFolder
@@ -44,7 +45,7 @@ def test_roles_that_do_not_fit_are_refused_with_their_sum(small: Any) -> None:
 
 def test_a_sampler_killed_at_its_start_is_named(cluster: None, small: Any) -> None:
     fleet = Fleet(small.config(), small.features)
-    killer = threading.Timer(2.0, lambda: ray.kill(fleet._samplers[0]))
+    killer = threading.Timer(2.0, lambda: ray.kill(fleet._samplers.actors[0]))
     killer.start()
     with pytest.raises(ActorLost, match="sampler 0 at its start died: "):
         fleet.samplers(small.first, 0)
@@ -125,7 +126,7 @@ def test_a_round_without_pairs_keeps_its_policy_and_wrong_weights_fail_it(
 
 def test_a_round_in_which_no_prompt_fits_says_what_to_change(fleet: Fleet, small: Any, tmp_path: Path) -> None:
     config = small.config("sampler.max_length=62")
-    sampler = fleet.samplers(small.first, 0)[0]
+    sampler = fleet.samplers(small.first, 0).actors[0]
     before = ray.get(sampler.__ray_call__.remote(lambda actor: actor.settings), timeout=60)
     ray.get(sampler.__ray_call__.remote(lambda actor: setattr(actor, "settings", config.sampler)), timeout=60)
     try:

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actors.fleet import Fleet, LearnerGroup
+from actors.fleet import Fleet
+from actors.learner_group import LearnerGroup
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings
 from rlaif.records import Candidate, Case, Pair

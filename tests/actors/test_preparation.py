@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from actors.fleet import ActorLost, Fleet, LearnerGroup
+from actors.fleet import Fleet
+from actors.learner_group import LearnerGroup
 from actors.preparation import base_policy, start_policy
+from actors.remote import ActorLost
 from rlaif.ledger import RunFolder
 from rlaif.models.new_policy import new_policy
 from rlaif.models.policy import Policy

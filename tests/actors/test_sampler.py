@@ -35,7 +35,7 @@ def weights_of(folder: Path, version: int) -> Weights:
 @pytest.fixture
 def sampler(fleet: Fleet, small: Any) -> Any:
     """The session's sampler with the first policy's weights as version 0."""
-    actor = fleet.samplers(small.first, 0)[0]
+    actor = fleet.samplers(small.first, 0).actors[0]
     assert ray.get(actor.load.remote(weights_of(small.first, 0)), timeout=60)[0] == 0
     return actor
 
