@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from rlaif.models.settings import LoraSettings, Part
 from rlaif.section import Section
 
+DpoLossName = Literal["sigmoid", "ipo", "hinge", "robust"]
+
 
 class TrainingSettings(Section):
     """One training: what of the policy trains, how long and how fast."""
@@ -36,7 +38,7 @@ class DpoSettings(TrainingSettings):
     round_decay: float = Field(gt=0, le=1)
     """Each round's learning rate is the last one's times this: later rounds correct, and should not swing."""
     beta: float = Field(gt=0)
-    loss: Literal["sigmoid", "ipo", "hinge", "robust"]
+    loss: DpoLossName
     label_smoothing: float = Field(ge=0, lt=0.5)
     """The share of pairs that are taken to be the wrong way round; of `sigmoid` and `robust`."""
     length_normalised: bool
@@ -47,6 +49,15 @@ class DpoSettings(TrainingSettings):
     """Where reference log-probs come from: a frozen copy, the policy without its adapters, or once before training."""
     reference_moves: bool
     """Whether the reference is the last round's policy rather than the base."""
+
+    @model_validator(mode="after")
+    def _smooths_what_can_be(self) -> "DpoSettings":
+        if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing:g} is for the losses sigmoid and robust, not for {self.loss}: "
+                "leave it at 0"
+            )
+        return self
 
 
 class LearnerSettings(Section):

@@ -131,3 +131,25 @@ def test_a_judge_of_a_list_is_its_file_with_what_differs(configured: Callable[..
     judge = config.judges["local"]
     assert (judge.kind, judge.threshold) == ("gpt4", 4.0)
     assert config.plain()["heldout"]["judges"][1]["prompt"] == "gpt4-1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["loss=ipo", "label_smoothing=0.1"], "learner.dpo: label_smoothing=0.1 is for the losses sigmoid and robust"),
+        (["loss=hinge", "label_smoothing=0.1"], "not for hinge: leave it at 0"),
+        (["loss=robust", "label_smoothing=0.5"], "learner.dpo.label_smoothing: Input should be less than 0.5"),
+        (["label_smoothing=0.7"], "learner.dpo.label_smoothing: Input should be less than 0.5"),
+        (["loss=kto"], "learner.dpo.loss: Input should be 'sigmoid', 'ipo', 'hinge' or 'robust'"),
+        (["sft_weight=-1"], "learner.dpo.sft_weight: Input should be greater than or equal to 0"),
+    ],
+)
+def test_losses_that_are_none_are_said(configured: Callable[..., Config], overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        configured("experiment=smoke", *(f"learner.dpo.{one}" for one in overrides))
+
+
+def test_labels_are_smoothed_for_two_losses(configured: Callable[..., Config]) -> None:
+    for loss in ("sigmoid", "robust"):
+        config = configured("experiment=smoke", f"learner.dpo.loss={loss}", "learner.dpo.label_smoothing=0.1")
+        assert config.learner.dpo.label_smoothing == 0.1
