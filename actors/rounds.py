@@ -6,15 +6,21 @@ Each stage goes on from what the run folder holds, and ends with a mark in its l
 import math
 import shutil
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
+
+import pyarrow.compute as pc
 
 from actors.fleet import Fleet
 from actors.flow import AllSampled, Flow
 from actors.judge import Judged
 from actors.judging import Judging, by_case, judged_case
 from actors.requests import Request
+from actors.sampling_plan import needed_checkpoints, planned_version, policy_at, round_name
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase
 from rlaif.ledger import RunFolder
@@ -31,21 +37,42 @@ class RoundFailed(RuntimeError):
     """A round whose result cannot be trusted."""
 
 
-def round_name(round_: int) -> str:
-    """The folder name of a round."""
-    return f"round-{round_:03d}"
+@contextmanager
+def sampling_ahead(
+    run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], base: Path, round_: int
+) -> Iterator[None]:
+    """Where run.staleness is 1, the next round's candidates are written and judged within this context, by the policy
+    that this round began with; the context ends when they are.
+    """
+    following = round_ + 1
+    if not config.run.staleness or following >= config.run.rounds:
+        yield
+        return
+    with ThreadPoolExecutor(1, "sampling ahead") as pool:
+        sampling = pool.submit(sample_and_judge, run, config, fleet, cases, base, following, round_)
+        try:
+            yield
+        except BaseException:
+            # The thread waits for actors alone, so it ends with them.
+            fleet.close()
+            raise
+        sampling.result()
 
 
 def sample_and_judge(
-    run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], policy: Path, round_: int
+    run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], base: Path, round_: int, version: int
 ) -> None:
-    """Samples n candidates of every case and judges them as they come."""
+    """Samples n candidates of every case with a version of the policy, and judges them as they come.
+
+    A round that was begun with another version goes on with that one.
+    """
     name = round_name(round_)
     if run.done(f"{name}/sample"):
         return
     started = time.monotonic()
     by_id = {case.case_id: case for case in cases}
     n = config.sampler.n
+    version = planned_version(run, round_, version, cases)
     ids = run.arrow(f"{name}/candidates", Candidate, ["case_id"]).column("case_id").to_pylist()
     whole = {case for case, count in Counter(ids).items() if count == n}
     missing = [case for case in cases if case.case_id not in whole]
@@ -55,7 +82,7 @@ def sample_and_judge(
     progress.skip(sum(not judging.left(judge, case) for judge in judging.leaves for case in whole) * n)
     # The judges start beside the samplers, whose start is waited for.
     pools = [fleet.judge(leaf) for leaf in judging.leaves.values()] if missing or unjudged else []
-    samplers = fleet.samplers(policy, round_) if missing else None
+    samplers = fleet.samplers(policy_at(run, base, version), version) if missing else None
     requests = [Request(case, case.feature_key, n, config.sampler.temperature) for case in missing]
     flow = Flow(config, pools, samplers, requests, round_)
     fresh: list[Candidate] = []
@@ -88,7 +115,7 @@ def sample_and_judge(
         seconds=time.monotonic() - started,
         candidates=candidates,
         **judged,
-        version=round_,
+        version=version,
         checksum=_checksum(run, name),
     )
 
@@ -125,14 +152,10 @@ def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: in
         return
     started = time.monotonic()
     references = {case.case_id: case.answer for case in cases}
-    rows = run.arrow(f"{name}/judgements", Judgement, ["candidate_id", "judge", "score"]).to_pylist()
-    scores = {one["candidate_id"]: one["score"] for one in rows if one["judge"] == config.judge.name}
-    candidates: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in run.table(f"{name}/candidates", Candidate).iterate():
-        candidates[candidate.case_id].append(candidate)
+    scores = _scores(run, config.judge.name, name)
     pairs: list[Pair] = []
     dropped: list[Dropped] = []
-    for case_id, sampled in sorted(candidates.items()):
+    for case_id, sampled in _by_case(run.iterate(f"{name}/candidates", Candidate)):
         scored = tuple(ScoredCandidate(one.candidate_id, one.text, scores[one.candidate_id]) for one in sampled)
         case = ScoredCase(case_id, round_, sampled[0].prompt, references[case_id], config.judge.name, scored)
         result = build_pairs(config.pairs, case, rng_for(config.run.seed, round_, case_id))
@@ -140,6 +163,8 @@ def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: in
             pairs.append(result)
         else:
             dropped.append(result)
+    pairs.sort(key=lambda pair: pair.case_id)
+    dropped.sort(key=lambda one: one.case_id)
     run.replace(f"{name}/pairs", Pair, pairs)
     run.replace(f"{name}/dropped", Dropped, dropped)
     reasons = dict(Counter(one.reason for one in dropped))
@@ -147,8 +172,25 @@ def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: in
     print(f"{name}: {len(pairs)} pairs, dropped {reasons or 'none'}", flush=True)
 
 
+def _scores(run: RunFolder, judge: str, name: str) -> dict[str, float | None]:
+    """A judge's scores of a round, by candidate."""
+    rows = run.arrow(f"{name}/judgements", Judgement, ["candidate_id", "judge", "score"])
+    rows = rows.filter(pc.equal(rows["judge"], judge))
+    return dict(zip(rows["candidate_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
+
+
+def _by_case(candidates: Iterable[Candidate]) -> Iterator[tuple[str, list[Candidate]]]:
+    """Each case with its candidates, which stand together: one case is in memory at a time."""
+    seen: set[str] = set()
+    for case_id, group in groupby(candidates, key=lambda one: one.case_id):
+        if case_id in seen:
+            raise RoundFailed(f"the candidates of {case_id} do not stand together in their table")
+        seen.add(case_id)
+        yield case_id, list(group)
+
+
 def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path, round_: int) -> Path:
-    """Trains the policy on the round's pairs against the frozen base; gives the new policy's folder.
+    """Trains the policy on the round's pairs against the frozen reference; gives the new policy's folder.
 
     Raises RoundFailed where sampler and learner disagree on the same tokens.
     """
@@ -157,7 +199,8 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     if run.done(f"{name}/learn"):
         return checkpoint
     started = time.monotonic()
-    gap = fleet.learners.logprob_gap(str(policy), str(run.path), round_)
+    writer = policy_at(run, base, run.facts(f"{name}/sample")["version"])
+    gap = fleet.learners.logprob_gap(str(writer), str(run.path), round_)
     # Also not-a-number must fail the round.
     if not gap["mean"] <= config.learner.max_logprob_gap:
         raise RoundFailed(
@@ -184,7 +227,7 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
         raise RoundFailed(f"{name}: the loss is no number; lower learner.dpo.lr")
     judging = run.facts(f"{name}/sample")["judging"]
     run.write_json(f"{name}/metrics.json", {"judging": judging, "logprob_gap": gap, "learning": {"steps": steps}})
-    run.prune_checkpoints(keep=2)
+    run.prune_checkpoints(keep=2, needed=needed_checkpoints(run))
     run.finish(f"{name}/learn", seconds=time.monotonic() - started, steps=len(steps), logprob_gap=gap)
     return checkpoint
 

@@ -219,7 +219,7 @@ class Round:
         with run_of(config) as run:
             run.append(TABLE, Candidate, candidates)
             started = time.perf_counter()
-            sample_and_judge(run, config, fleet, self.cases, self.policy, 0)
+            sample_and_judge(run, config, fleet, self.cases, self.policy, 0, version=0)
             taken = time.perf_counter() - started
             check(run.read("round-000/judgements", Judgement))
         fleet.close()

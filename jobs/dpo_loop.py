@@ -14,7 +14,8 @@ from actors.fleet import Fleet
 from actors.heldout import evaluate
 from actors.ingest_stage import ingest_studies
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
-from actors.rounds import learn, make_pairs, round_name, sample_and_judge
+from actors.rounds import learn, make_pairs, sample_and_judge, sampling_ahead
+from actors.sampling_plan import round_name
 from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of
@@ -61,9 +62,10 @@ def align(run: RunFolder, config: Config) -> None:
 
     evaluate(run, config, fleet, heldout, base, 0, "base")
     for round_ in range(config.run.rounds):
-        sample_and_judge(run, config, fleet, cases, policy, round_)
+        sample_and_judge(run, config, fleet, cases, base, round_, version=round_)
         make_pairs(run, config, cases, round_)
-        policy = learn(run, config, fleet, policy, base, round_)
+        with sampling_ahead(run, config, fleet, cases, base, round_):
+            policy = learn(run, config, fleet, policy, base, round_)
         evaluate(run, config, fleet, heldout, policy, round_ + 1, round_name(round_))
     fleet.close()
 

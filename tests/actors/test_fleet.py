@@ -81,12 +81,12 @@ def test_a_round_whose_judge_died_goes_on_from_what_is_durable(fleet: Fleet, sma
     with RunFolder.open(tmp_path, "run", config.plain()) as run:
         ray.kill(fleet.judge(config.leaf_judges["rules"]).actors[0])
         with pytest.raises(ActorLost, match="judge rules died: "):
-            sample_and_judge(run, config, fleet, cases(4), small.first, 0)
+            sample_and_judge(run, config, fleet, cases(4), small.first, 0, version=0)
         before = {one.candidate_id: one.sampled_at for one in run.read("round-000/candidates", Candidate)}
         assert len(before) % 6 == 0 and before and not run.done("round-000/sample")
 
         fleet._judges.clear()
-        sample_and_judge(run, config, fleet, cases(4), small.first, 0)
+        sample_and_judge(run, config, fleet, cases(4), small.first, 0, version=0)
         after = {one.candidate_id: one.sampled_at for one in run.read("round-000/candidates", Candidate)}
         assert len(after) == 24 and before.items() <= after.items()
         judgements = run.read("round-000/judgements", Judgement)
@@ -103,7 +103,7 @@ def test_a_round_without_pairs_keeps_its_policy_and_wrong_weights_fail_it(
         Case(one.case_id, one.study_id, one.patient_id, PROMPT, None, None, one.feature_key) for one in cases(2)
     ]
     with RunFolder.open(tmp_path, "run", config.plain()) as run:
-        sample_and_judge(run, config, fleet, ungraded, small.first, 0)
+        sample_and_judge(run, config, fleet, ungraded, small.first, 0, version=0)
         assert {one.failure for one in run.read("round-000/judgements", Judgement)} <= {
             "no_reference",
             "invalid_candidate",
@@ -132,7 +132,7 @@ def test_a_round_in_which_no_prompt_fits_says_what_to_change(fleet: Fleet, small
     try:
         with RunFolder.open(tmp_path, "run", config.plain()) as run:
             with pytest.raises(RoundFailed, match=r"no prompt leaves room for sampler\.max_tokens=40 within sampler"):
-                sample_and_judge(run, config, fleet, cases(2), small.first, 0)
+                sample_and_judge(run, config, fleet, cases(2), small.first, 0, version=0)
             assert not run.done("round-000/sample")
     finally:
         ray.get(sampler.__ray_call__.remote(lambda actor: setattr(actor, "settings", before)), timeout=60)

@@ -132,9 +132,14 @@ class Chain:
         """Actors of killed jobs that still live."""
         return self.actors & self.head.actors().keys()
 
+    def summary(self) -> dict[str, Any]:
+        """What the run says of itself."""
+        found: dict[str, Any] = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
+        return found
+
     def whole(self, rounds: int) -> None:
         """Asserts that the tables are complete and that the summary counts them."""
-        summary = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
+        summary = self.summary()
         assert summary["status"] == "finished" and len(summary["rounds"]) == rounds
         rows = self.kept.rows
         align = [key[0] for key in rows["/studies"] if str(key[0]).startswith("train_") and _number(key[0]) > 96]
@@ -241,3 +246,23 @@ def test_a_run_whose_encoder_trains_goes_on_from_its_ingest(chain: Chain) -> Non
     summary = json.loads((chain.run / "summary.json").read_text(encoding="utf-8"))
     assert summary["features"] == "bypassed" and not (chain.cache / "features").exists()
     assert len(chain.kept.rows["heldout/base"]) == 2 * HELDOUT
+
+
+def test_a_round_written_ahead_and_killed_goes_on_with_the_policy_that_it_was_begun_with(chain: Chain) -> None:
+    overrides = (*chain.overrides, "run.rounds=3", "run.staleness=1")
+    job = chain.start("dpo_loop", *overrides)
+    ahead = chain.run / "round-002" / "candidates"
+    wait_for(lambda: ahead.is_dir() and any(ahead.iterdir()), job)
+    chain.kill(job)
+    assert not chain.mark("round-002/sample").is_file()
+    chain.finish(chain.start("dpo_loop", *overrides))
+    chain.whole(rounds=3)
+    versions = {
+        number: {
+            one.policy_version for one in Table(chain.run / f"round-{number:03d}" / "candidates", Candidate).read()
+        }
+        for number in range(3)
+    }
+    assert versions == {0: {0}, 1: {0}, 2: {1}}
+    gaps = [told["logprob_gap"]["mean"] for told in chain.summary()["rounds"]]
+    assert max(gaps) < 1e-4, "each round should be compared with the policy that wrote it"
