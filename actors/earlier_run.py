@@ -19,6 +19,7 @@ from rlaif.run_configuration import CONFIG_FILE, differences
 # What makes a base policy, and what makes candidates of it.
 BASE = ("data", "recipe", "policy", "run.target", "learner.pretrain", "learner.sft", "learner.lora")
 SAMPLES = (
+    "start",
     "run.seed",
     "sampler.n",
     "sampler.temperature",

@@ -19,6 +19,7 @@ from actors.fleet import Fleet
 from actors.flow import AllSampled, Flow
 from actors.judge import Judged
 from actors.judging import Judging, by_case, judged_case
+from actors.own_start import pairing_of
 from actors.requests import Request
 from actors.sampling_plan import needed_checkpoints, planned_version, policy_at, round_name
 from rlaif.config import Config
@@ -152,13 +153,14 @@ def make_pairs(run: RunFolder, config: Config, cases: Sequence[Case], round_: in
         return
     started = time.monotonic()
     references = {case.case_id: case.answer for case in cases}
-    scores = _scores(run, config.judge.name, name)
+    judge, pairing = pairing_of(run, config, name)
+    scores = _scores(run, judge, name)
     pairs: list[Pair] = []
     dropped: list[Dropped] = []
     for case_id, sampled in _by_case(run.iterate(f"{name}/candidates", Candidate)):
         scored = tuple(ScoredCandidate(one.candidate_id, one.text, scores[one.candidate_id]) for one in sampled)
-        case = ScoredCase(case_id, round_, sampled[0].prompt, references[case_id], config.judge.name, scored)
-        result = build_pairs(config.pairs, case, rng_for(config.run.seed, round_, case_id))
+        case = ScoredCase(case_id, round_, sampled[0].prompt, references[case_id], judge, scored)
+        result = build_pairs(pairing, case, rng_for(config.run.seed, round_, case_id))
         if isinstance(result, Pair):
             pairs.append(result)
         else:
@@ -199,15 +201,7 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     if run.done(f"{name}/learn"):
         return checkpoint
     started = time.monotonic()
-    writer = policy_at(run, base, run.facts(f"{name}/sample")["version"])
-    gap = fleet.learners.logprob_gap(str(writer), str(run.path), round_)
-    # Also not-a-number must fail the round.
-    if not gap["mean"] <= config.learner.max_logprob_gap:
-        raise RoundFailed(
-            f"{name}: sampler and learner differ by {gap['mean']:.2e} on average in the log-probs of the same tokens, "
-            f"more than learner.max_logprob_gap={config.learner.max_logprob_gap:g}: "
-            "the sampler's weights are not the policy's"
-        )
+    gap = _logprob_gap(run, config, fleet, base, round_)
     steps: list[dict[str, float]] = []
     with run.folder(f"{name}/checkpoint") as target:
         if run.facts(f"{name}/pairs")["pairs"] == 0:
@@ -230,6 +224,23 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     run.prune_checkpoints(keep=2, needed=needed_checkpoints(run))
     run.finish(f"{name}/learn", seconds=time.monotonic() - started, steps=len(steps), logprob_gap=gap)
     return checkpoint
+
+
+def _logprob_gap(run: RunFolder, config: Config, fleet: Fleet, base: Path, round_: int) -> dict[str, float] | None:
+    """How far sampler and learner differ on the same tokens; None for given reports, which no sampler wrote."""
+    name = round_name(round_)
+    sampled = run.facts(f"{name}/sample")
+    if "given" in sampled:
+        return None
+    gap = fleet.learners.logprob_gap(str(policy_at(run, base, sampled["version"])), str(run.path), round_)
+    # Also not-a-number must fail the round.
+    if not gap["mean"] <= config.learner.max_logprob_gap:
+        raise RoundFailed(
+            f"{name}: sampler and learner differ by {gap['mean']:.2e} on average in the log-probs of the same tokens, "
+            f"more than learner.max_logprob_gap={config.learner.max_logprob_gap:g}: "
+            "the sampler's weights are not the policy's"
+        )
+    return gap
 
 
 def _adapters(folder: str, names: list[str]) -> list[str]:

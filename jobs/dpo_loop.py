@@ -13,6 +13,7 @@ from actors.earlier_run import take_over
 from actors.fleet import Fleet
 from actors.heldout import evaluate
 from actors.ingest_stage import ingest_studies
+from actors.own_start import check_start, recorded, start_checksum, take_start
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
 from actors.rounds import learn, make_pairs, sample_and_judge, sampling_ahead
 from actors.sampling_plan import round_name
@@ -40,7 +41,7 @@ def main(config: Config) -> None:
     # A run that goes on was checked before it began.
     if not (config.run.root / config.run.name / CONFIG_FILE).is_file():
         check_trainings(config)
-    with RunFolder.open(config.run.root, config.run.name, config.plain()) as run:
+    with RunFolder.open(config.run.root, config.run.name, recorded(config)) as run:
         if not run.done("summary") or run.facts("summary")["rounds"] < config.run.rounds:
             with joined(config):
                 align(run, config)
@@ -50,6 +51,7 @@ def main(config: Config) -> None:
 def align(run: RunFolder, config: Config) -> None:
     prepare_studies(run, config)
     check_alignment(run, config)
+    check_start(run, config)
     take_over(run, config)
     start = start_policy(run, config)
     vision = ingest_studies(run, config, start)
@@ -61,6 +63,7 @@ def align(run: RunFolder, config: Config) -> None:
     heldout = cases_of(run.path, "heldout", config.run.target, settings)[: config.heldout.limit]
 
     evaluate(run, config, fleet, heldout, base, 0, "base")
+    take_start(run, config, fleet, cases)
     for round_ in range(config.run.rounds):
         sample_and_judge(run, config, fleet, cases, base, round_, version=round_)
         make_pairs(run, config, cases, round_)
@@ -84,7 +87,8 @@ def align(run: RunFolder, config: Config) -> None:
 def write_provenance(run: RunFolder, config: Config, base: Path) -> None:
     if (run.path / "provenance.json").exists():
         return
-    data, weights = {"studies": checksum_of(run.path / "studies")}, {"base": checksum_of(base)}
+    data = {"studies": checksum_of(run.path / "studies"), **start_checksum(config)}
+    weights = {"base": checksum_of(base)}
     run.write_json("provenance.json", provenance({"run": config.run.seed}, data, weights))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.config_fit import check_judges, check_lengths, check_policy
+from rlaif.config_fit import check_judges, check_lengths, check_policy, check_start
 from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSettings
 from rlaif.judge_choice import with_judges
 from rlaif.judges.settings import AnyJudge, JudgeSettings, LeafJudge, leaves_of
@@ -19,6 +19,7 @@ from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings, StrategyName
 from rlaif.section import Section
 from rlaif.serve_settings import ServeSettings
+from rlaif.start_settings import StartSettings
 from rlaif.storage import is_remote
 from rlaif.volumes.recipes import check_recipe
 
@@ -154,6 +155,7 @@ class ClusterSettings(Section):
 
 class Config(Section):
     run: RunSettings
+    start: StartSettings
     cache: CacheSettings
     data: DataSettings
     recipe: RecipeChoice
@@ -186,6 +188,7 @@ class Config(Section):
     def _fits_together(self) -> "Config":
         check_lengths(self)
         check_judges(self)
+        check_start(self)
         if self.policy.path is None:
             check_policy(self, self.policy.settings())
         return self
@@ -250,11 +253,15 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         if not earlier.is_dir():
             raise ConfigurationError(f"run.start_from: {earlier} does not exist; name the folder of another run")
         run = run.model_copy(update={"start_from": earlier})
+    start = config.start
+    if start.file is not None:
+        start = start.model_copy(update={start.key.partition(".")[2]: start.file.expanduser().absolute()})
     score = config.score
     if score.table is not None:
         score = score.model_copy(update={"table": score.table.expanduser().absolute()})
+    data = _placed_data(config)
     placed = config.model_copy(
-        update={"run": run, "cache": cache, "data": _placed_data(config), "policy": policy, "score": score}
+        update={"run": run, "start": start, "cache": cache, "data": data, "policy": policy, "score": score}
     )
     settings = policy.settings() if policy.path is None else read_settings(Path(policy.path))
     if policy.path is not None:

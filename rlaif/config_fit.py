@@ -48,9 +48,14 @@ def check_judges(config: "Config") -> None:
                 )
 
 
+def scale_of(judge: AnyJudge) -> tuple[float, float]:
+    """The ends of a judge's scale."""
+    return (1.0, 5.0) if judge.kind == "gpt4" else (0.0, 1.0)
+
+
 def check_judge(judge: AnyJudge) -> None:
     """Raises ValueError for a threshold off the judge's scale, a prompt of another judge, a model that is not there."""
-    low, high = (1.0, 5.0) if judge.kind == "gpt4" else (0.0, 1.0)
+    low, high = scale_of(judge)
     if not low <= judge.threshold <= high:
         raise ValueError(f"judge {judge.name}: threshold={judge.threshold:g} is off its scale, {low:g} to {high:g}")
     if judge.name == "rules" and judge.kind != "rules":
@@ -64,6 +69,12 @@ def check_judge(judge: AnyJudge) -> None:
             raise ValueError(f"judge {judge.name}: prompt={judge.prompt} is not for a judge of kind {judge.kind}")
     if isinstance(judge, GreenJudgeSettings) and not Path(judge.model).expanduser().is_dir():
         raise ValueError(f"judge {judge.name}: model={judge.model} is no folder: name that of a model's weights")
+
+
+def check_start(config: "Config") -> None:
+    """Raises ValueError where a file to start from would never be learnt."""
+    if config.start.file is not None and not config.run.rounds:
+        raise ValueError(f"{config.start.key} is what round 0 starts from, and run.rounds=0 has none: set run.rounds=1")
 
 
 def check_policy(config: "Config", settings: PolicySettings) -> None:

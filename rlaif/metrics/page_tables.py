@@ -57,6 +57,14 @@ def _weights(weights: Mapping[str, Any]) -> list[str]:
     return [f"version {weights['version']}", str(weights.get("checksum", ""))[:12]] if "version" in weights else []
 
 
+def _given(given: Mapping[str, Any] | None) -> list[str]:
+    """What a round started from, where the policy did not sample it: the file, its rows, and those left out."""
+    if given is None:
+        return []
+    left_out = [f"left out: {line}" for line in reasons(given.get("left_out"))]
+    return [bounded(str(given["file"]), 80), f"{given['rows']:,} rows", *left_out]
+
+
 def rounds_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     """One column a round; each row is a label with a list of lines for each round."""
     rounds: list[Mapping[str, Any]] = summary.get("rounds") or []
@@ -67,6 +75,7 @@ def rounds_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     timed = list(dict.fromkeys(stage for one in rounds for stage in one.get("seconds") or {}))
     gaps = [one.get("logprob_gap") or {} for one in rounds]
     rows = [
+        ("Given, in the place of samples", [_given(one.get("given")) for one in rounds]),
         ("Candidates", count("candidates")),
         ("Judgements", count("judgements")),
         ("Judge failures, by reason", [reasons(one.get("judge_failures")) or ["none"] for one in rounds]),

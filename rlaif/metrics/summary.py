@@ -70,9 +70,10 @@ def _metrics(rows: Iterable[HeldoutReport]) -> list[str]:
 
 def _lengths(run: RunFolder, number: int, judge: str) -> RoundLengths:
     name = f"round-{number:03d}"
+    given = run.facts(f"{name}/sample").get("given") or {}
     return round_lengths(
         number,
-        judge,
+        given.get("judge") or judge,
         run.arrow(f"{name}/candidates", Candidate, ["candidate_id", "text"]),
         run.arrow(f"{name}/judgements", Judgement, ["candidate_id", "case_id", "judge", "score"]),
         run.arrow(f"{name}/pairs", Pair, ["case_id", "chosen", "rejected"]),
@@ -120,8 +121,11 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
     stages = {"sample": sample, "pairs": pairs, "learn": learnt, "evaluate": evaluated}
     if run.done(f"heldout-judging/{name}"):
         stages["judge_heldout"] = run.facts(f"heldout-judging/{name}")
+    given = sample.get("given")
+    judge = (given or {}).get("judge") or judge
     return {
         "round": number,
+        **({"given": given} if given else {}),
         "candidates": run.arrow(f"{name}/candidates", Candidate, ["candidate_id"]).num_rows,
         "judgements": run.arrow(f"{name}/judgements", Judgement, ["judgement_id"]).num_rows,
         "pairs": run.arrow(f"{name}/pairs", Pair, ["pair_id"]).num_rows,
@@ -131,6 +135,6 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
         "dropped_cases": run.arrow(f"{name}/dropped", Dropped, ["case_id"]).num_rows,
         "seconds": {stage: facts["seconds"] for stage, facts in stages.items()},
         "logprob_gap": learnt["logprob_gap"],
-        "weights": {"version": sample["version"], "checksum": sample["checksum"]},
+        "weights": None if given else {"version": sample["version"], "checksum": sample["checksum"]},
         "repeated_calls": sample["repeated_calls"],
     }

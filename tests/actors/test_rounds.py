@@ -94,7 +94,7 @@ def test_a_round_without_pairs_hands_on_its_own_adapters_and_not_those_of_the_ba
             (folder / name).write_text(f"{folder.name} {name}")
     with RunFolder.open(tmp_path, "run", {}) as run:
         for round_, policy in enumerate((base, trained)):
-            run.finish(f"round-{round_:03d}/sample", judging={})
+            run.finish(f"round-{round_:03d}/sample", judging={}, version=round_)
             run.finish(f"round-{round_:03d}/pairs", pairs=0)
             copy = learn(run, config, fleet, policy, base, round_)
             names = {path.name for path in copy.rglob("*") if path.is_file()}
