@@ -34,6 +34,8 @@ from transformers import (
 from rlaif.models.adapters import add_adapters, is_adapter, merged, targets_of
 from rlaif.models.connectors.build import Connector, new_connector
 from rlaif.models.encoders.build import new_encoder
+from rlaif.models.pair_attention import allow_pairs, pair_states
+from rlaif.models.pair_tokens import PairTokens, collate_pairs
 from rlaif.models.prompt import Prompt, PromptWriter, Tokens
 from rlaif.models.settings import POLICY_FILE, LoraSettings, Part, PolicyError, PolicySettings, read_settings
 from rlaif.models.splicing import encoded, visual_tokens
@@ -63,6 +65,7 @@ class Policy(nn.Module):
         self.tokenizer = tokenizer
         self.connector = connector
         self.encoder = encoder
+        allow_pairs(language_model)
         self.positions: int = language_model.config.max_position_embeddings
         self.writer = PromptWriter(settings, tokenizer, self.positions)
 
@@ -108,6 +111,20 @@ class Policy(nn.Module):
         """One right-padded batch; raises PolicyError for more positions than the language model has."""
         return self.writer.collate(prompts, answers)
 
+    def collate_pairs(self, prompts: list[Prompt], chosen: list[list[int]], rejected: list[list[int]]) -> PairTokens:
+        """One right-padded batch of pairs, whose prompts go through the model once; raises PolicyError as
+        `pair_tokens.collate_pairs`, and for more positions than the language model's attention reaches over.
+        """
+        tokens = collate_pairs(self.writer, prompts, chosen, rejected)
+        window = getattr(self.language_model.config, "sliding_window", None)
+        longest = max(prompt + max(answers) for prompt, *answers in tokens.parts)
+        if window is not None and longest > window:
+            raise PolicyError(
+                f"a pair takes {longest} positions, and the language model's attention reaches over {window}: "
+                "shorten the prompts or the reports"
+            )
+        return tokens
+
     def embed(self, tokens: Tokens, visual: Sequence[VisualInput] | None) -> Tensor:
         """The input embeddings `[B, L, D]`: visual tokens where the prompts have image tokens, words elsewhere.
 
@@ -128,15 +145,18 @@ class Policy(nn.Module):
         return words(tokens.ids.masked_fill(places, 0)).masked_scatter(places.unsqueeze(-1), spliced)
 
     def forward(self, tokens: Tokens, visual: Sequence[VisualInput] | None) -> Tensor:
-        """The log-probs `[B, L]` float32 of the answers' tokens, zero elsewhere."""
-        model = self.language_model
-        hidden = model.base_model(
-            inputs_embeds=self.embed(tokens, visual), attention_mask=tokens.mask.long(), use_cache=False
-        ).last_hidden_state
+        """The log-probs `[B, L]` float32 of the answers' tokens, zero elsewhere; `visual` has one study for a row."""
+        model, embeddings = self.language_model, self.embed(tokens, visual)
         # A token's log-prob comes from the position before it; the vocabulary is computed for answers alone.
-        before = tokens.answer[:, 1:]
-        logits = model.get_output_embeddings()(hidden[:, :-1][before])
-        chosen = functional.cross_entropy(logits.float(), tokens.ids[:, 1:][before], reduction="none")
+        if isinstance(tokens, PairTokens):
+            before = pair_states(model, embeddings, tokens)
+        else:
+            states = model.base_model(
+                inputs_embeds=embeddings, attention_mask=tokens.mask.long(), use_cache=False
+            ).last_hidden_state
+            before = states[:, :-1][tokens.answer[:, 1:]]
+        logits = model.get_output_embeddings()(before)
+        chosen = functional.cross_entropy(logits.float(), tokens.ids[tokens.answer], reduction="none")
         logprobs = torch.zeros(tokens.ids.shape, dtype=torch.float32, device=chosen.device)
         return logprobs.masked_scatter(tokens.answer, -chosen)
 

@@ -89,11 +89,18 @@ class PromptWriter:
 
     def collate(self, prompts: list[Prompt], answers: list[list[int]]) -> Tokens:
         """One right-padded batch of prompts and answers; raises PolicyError for one that the model has no room for."""
+        self.check_room(prompts, answers)
+        return self.padded(prompts, answers)
+
+    def check_room(self, prompts: list[Prompt], answers: list[list[int]]) -> None:
+        """Raises PolicyError where a prompt with its answer takes more positions than the language model has."""
+        longest = max(len(prompt.ids) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
+        if longest > self.positions:
+            raise PolicyError(f"prompt and report take {longest} positions, the language model has {self.positions}")
+
+    def padded(self, prompts: list[Prompt], answers: list[list[int]]) -> Tokens:
+        """One right-padded batch of prompts and answers, of any length."""
         lengths = [len(prompt.ids) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        if max(lengths) > self.positions:
-            raise PolicyError(
-                f"prompt and report take {max(lengths)} positions, the language model has {self.positions}"
-            )
         padding = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         shape = len(prompts), max(lengths)
         ids = torch.full(shape, padding, dtype=torch.long)
