@@ -1,5 +1,6 @@
 """From a command line to a job: Hydra composes, Pydantic checks, and every expected error ends in a clear line."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,10 @@ from rlaif.policy_choice import PolicyChoice
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
+FULL_DISK = (
+    "the disk is full: make room there, then give the same command again, which goes on from what is durable; "
+    "run.root and cache.root say where a run writes"
+)
 
 
 def launch(job: Callable[[Config], None], *, run_name: str | None = None) -> None:
@@ -45,7 +50,7 @@ def launch(job: Callable[[Config], None], *, run_name: str | None = None) -> Non
             cause = _cause(error)
             if not _expected(cause):
                 raise
-            fail(str(cause))
+            fail(f"{cause}; {FULL_DISK}" if _disk_full(cause) else str(cause))
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(main)()
 
@@ -140,6 +145,10 @@ def _cause(error: BaseException) -> BaseException:
 def _expected(error: BaseException) -> bool:
     """Whether an error is one of ours, or an operating system's word on a file: its message says what to do."""
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("rlaif", "actors")
+
+
+def _disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _first_line(error: BaseException) -> str:

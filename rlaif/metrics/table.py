@@ -22,6 +22,7 @@ from rlaif.metrics.display import (
 
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red", "changed": "", "unclear": "dim"}
 _GAIN = "Gain (last - base)"
+_BROAD_COLUMNS = 3
 _NOTHING = "No held-out scores: the run has no held-out references, or has not evaluated yet."
 
 
@@ -75,7 +76,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     columns, rows = _rows(summary)
     title = f"{summary.get('name', 'run')}: mean [95 % interval]{_sample_size(summary)}"
     table = Table(title=Text(title), title_justify="left", caption_justify="left", header_style="bold")
-    table.add_column("Metric")
+    table.add_column("Metric", no_wrap=True)
     if not rows:
         table.add_row(Text(_NOTHING))
         table.caption = _warnings(summary) or None
@@ -86,11 +87,16 @@ def result_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(_GAIN, justify="right", no_wrap=True)
     for label, cells, gain, verdict in rows:
         gain_cell = [Text(gain, style=_STYLES[verdict])] if summary.get("gain") else []
-        table.add_row(Text(label), *(Text(cell) for cell in cells), *gain_cell)
+        table.add_row(Text(label), *(Text(_narrow(cell, len(columns))) for cell in cells), *gain_cell)
     table.caption = Text("Arrows point to the better side. For research; not for clinical use.")
     if warnings := _warnings(summary):
         table.caption.append("\n").append(warnings)
     return table
+
+
+def _narrow(cell: str, columns: int) -> str:
+    """A cell whose interval stands below its mean, where many columns leave no room beside it."""
+    return cell.replace(" [", "\n[") if columns > _BROAD_COLUMNS else cell
 
 
 def _warnings(summary: Mapping[str, Any]) -> Text:

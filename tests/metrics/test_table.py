@@ -43,6 +43,16 @@ def test_the_terminal_table_has_base_rounds_and_gain() -> None:
     assert "not for clinical use" in text
 
 
+def test_three_rounds_fit_a_terminal() -> None:
+    content = summary()
+    content["heldout"]["round-002"] = content["heldout"]["round-001"]
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console.print(result_table(content))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Hallucinated findings \N{DOWNWARDS ARROW}" in text and "[0.490, 0.550]" in text
+    assert "+0.110 [+0.080, +0.140]" in text and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
 def test_a_scale_is_that_of_the_judges_accounts() -> None:
     told = {"mini": {"scale": [1.0, 7.0]}, "gpt4": {"scale": [0, 100]}, "odd": {"scale": [1, 1]}, "old": {}}
     told |= {"none": None, "text": {"scale": "15"}, "three": {"scale": [1, 2, 3]}, "true": {"scale": [False, True]}}
