@@ -86,7 +86,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     if summary.get("gain"):
         table.add_column(_GAIN, justify="right", no_wrap=True)
     for label, cells, gain, verdict in rows:
-        gain_cell = [Text(gain, style=_STYLES[verdict])] if summary.get("gain") else []
+        gain_cell = [Text(_narrow(gain, len(columns)), style=_STYLES[verdict])] if summary.get("gain") else []
         table.add_row(Text(label), *(Text(_narrow(cell, len(columns))) for cell in cells), *gain_cell)
     table.caption = Text("Arrows point to the better side. For research; not for clinical use.")
     if warnings := _warnings(summary):

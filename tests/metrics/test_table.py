@@ -50,7 +50,7 @@ def test_three_rounds_fit_a_terminal() -> None:
     console.print(result_table(content))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Hallucinated findings \N{DOWNWARDS ARROW}" in text and "[0.490, 0.550]" in text
-    assert "+0.110 [+0.080, +0.140]" in text and "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "[+0.080, +0.140]" in text and "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
 def test_a_scale_is_that_of_the_judges_accounts() -> None:
