@@ -31,7 +31,7 @@ _THRESHOLD_STRATEGIES = ("strategy1", "strategy2")
 
 def recorded(config: Config) -> dict[str, Any]:
     """The configuration as the run keeps it, with the checksum of the file that it starts from: another content under
-    the same name is another run. Raises ConfigurationError where the file is not there.
+    the same name is another run.
     """
     plain = config.plain()
     if config.start.file is not None:
@@ -86,12 +86,7 @@ def pairing_of(run: RunFolder, config: Config, name: str) -> tuple[str, PairSett
 
 def _checksum(config: Config) -> str:
     assert config.start.file is not None
-    try:
-        return checksum_of(config.start.file)
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            f"{config.start.key}: {config.start.file} does not exist; name the file that round 0 starts from"
-        ) from error
+    return checksum_of(config.start.file)
 
 
 def _read(run: RunFolder, config: Config) -> OwnRows:

@@ -29,18 +29,28 @@ def stages_of(config: Config, counts: Counts) -> tuple[Stage, ...]:
     heldout = f"writes and scores {counts.heldout_reports:,} greedy reports"
     stages.append(Stage("heldout/base", heldout))
     if config.run.rounds:
-        last = config.run.rounds - 1
-        name = "round-000" if last == 0 else f"round-000 to round-{last:03d}"
-        dpo, align, n = config.learner.dpo, counts.cases["align"], config.sampler.n
+        dpo, align, n, start = config.learner.dpo, counts.cases["align"], config.sampler.n, config.start
         steps = dpo.epochs * -(-align // dpo.batch)
+        name, sampled = _rounds(0, config.run.rounds), _rounds(int(start.file is not None), config.run.rounds)
+        if start.file is not None:
+            taken = f"takes {start.key.partition('.')[2]} from {start.file}, and samples none"
+            stages.append(Stage(f"{_rounds(0, 1)}: start", taken))
+        if sampled:
+            does = f"writes {align:,} cases x {n} candidates = {counts.candidates:,}, each judged"
+            stages.append(Stage(f"{sampled}: sample", does))
         stages += [
-            Stage(f"{name}: sample", f"writes {align:,} cases x {n} candidates = {counts.candidates:,}, each judged"),
             Stage(f"{name}: pairs", f"{config.pairs.strategy} builds at most one pair a case"),
             Stage(f"{name}: learn", f"DPO, at most {steps:,} steps of {dpo.batch} pairs"),
             Stage(f"{name}: evaluate", heldout),
         ]
     stages.append(Stage("summary", "intervals, summary.json and report.html"))
     return tuple(stages)
+
+
+def _rounds(first: int, end: int) -> str:
+    """The names of the rounds from `first` to before `end`; empty where there is none."""
+    names = [f"round-{number:03d}" for number in range(first, end)]
+    return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else ""
 
 
 def _studies(config: Config, counts: Counts) -> str:
