@@ -255,7 +255,10 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         run = run.model_copy(update={"start_from": earlier})
     start = config.start
     if start.file is not None:
-        start = start.model_copy(update={start.key.partition(".")[2]: start.file.expanduser().absolute()})
+        file = start.file.expanduser().absolute()
+        if not file.exists():
+            raise ConfigurationError(f"{start.key}: {file} does not exist; name the file that round 0 starts from")
+        start = start.model_copy(update={start.key.partition(".")[2]: file})
     score = config.score
     if score.table is not None:
         score = score.model_copy(update={"table": score.table.expanduser().absolute()})
