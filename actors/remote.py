@@ -1,10 +1,11 @@
 """Waiting for actors: no wait is without a timeout, and whoever died or is late is named."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError
 
 # A handle's methods are called through `.remote`, which its own types do not know.
 Actor: TypeAlias = Any
@@ -14,14 +15,34 @@ class ActorLost(RuntimeError):
     """An actor that died or gave no answer in time."""
 
 
+class ActorDied(ActorLost):
+    """An actor whose process ended, or whose node was lost with what it had answered."""
+
+
+class StartFailed(ActorLost):
+    """An actor whose start raised an error: another start would raise it again."""
+
+
 def answer(reference: Any, timeout_s: float, who: str) -> Any:
-    """The result of a remote call; raises ActorLost where the actor died or the time ran out."""
+    """The result of a remote call.
+
+    Raises ActorLost where the time ran out, ActorDied where the actor died, and StartFailed where it never stood.
+    """
     try:
         return ray.get(reference, timeout=timeout_s)
     except GetTimeoutError as error:
         raise ActorLost(f"{who} gave no answer in {timeout_s:g} s") from error
     except RayActorError as error:
-        raise ActorLost(f"{who} died: {error}") from error
+        if error.actor_init_failed:
+            raise StartFailed(f"{who} failed: {_own_words(str(error))}") from error
+        raise ActorDied(f"{who} died: {error}") from error
+    except (ObjectLostError, OutOfMemoryError) as error:
+        raise ActorDied(f"{who} died: {error}") from error
+
+
+def _own_words(told: str) -> str:
+    """The last error of a traceback: from the line that names it to the end."""
+    return re.split(r"\n(?=[A-Za-z_][\w.]*: )", told.strip())[-1]
 
 
 def steps_of(stream: Any, timeout_s: float, who: str) -> Iterator[Any]:
