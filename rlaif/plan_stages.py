@@ -38,8 +38,9 @@ def stages_of(config: Config, counts: Counts) -> tuple[Stage, ...]:
         if sampled:
             does = f"writes {align:,} cases x {n} candidates = {counts.candidates:,}, each judged"
             stages.append(Stage(f"{sampled}: sample", does))
+        if paired := sampled if start.pairs is not None else name:
+            stages.append(Stage(f"{paired}: pairs", f"{config.pairs.strategy} builds at most one pair a case"))
         stages += [
-            Stage(f"{name}: pairs", f"{config.pairs.strategy} builds at most one pair a case"),
             Stage(f"{name}: learn", f"DPO, at most {steps:,} steps of {dpo.batch} pairs"),
             Stage(f"{name}: evaluate", heldout),
         ]
