@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,17 +15,22 @@ from actors.quiet import QUIET
 from actors.running_head import answers, named_head, started_head
 from rlaif.config import Config, ConfigurationError
 from rlaif.judges.settings import LeafJudge
+from rlaif.plan_placement import Actors, placed
 
 
 @contextmanager
 def joined(config: Config, *, ingest_alone: bool = False) -> Iterator[None]:
     """Within this context the job is part of a cluster; what it started itself ends with it.
 
-    Raises ConfigurationError where the cluster does not answer, or where the roles (`ingest_alone`: readers and
-    encoders) need more than it has.
+    Raises ConfigurationError where the cluster does not answer, where it has fewer GPUs than its preset is made for,
+    or where the roles (`ingest_alone`: readers and encoders) need more than it has.
     """
     with cluster_at(config.cluster.address):
+        nodes = gpus_of_nodes()
+        check_preset(config, nodes)
         (check_ingest_fits if ingest_alone else check_fits)(config, ray.cluster_resources())
+        if not ingest_alone:
+            check_placement(config, nodes)
         yield
 
 
@@ -70,6 +75,37 @@ def head_address(setting: str) -> str:
             f"no Ray head answers at {address}: start it, or unset RAY_ADDRESS, or set cluster.address=local"
         )
     return address
+
+
+def gpus_of_nodes() -> list[float]:
+    """The GPUs of each node that is alive."""
+    return [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+
+
+def check_preset(config: Config, nodes: Sequence[float]) -> None:
+    """Raises ConfigurationError where nodes of so many GPUs are fewer than the preset is made for."""
+    cluster, has = config.cluster, sum(nodes)
+    if cluster.gpus is not None and cluster.nodes * cluster.gpus > has:
+        raise ConfigurationError(
+            f"cluster={cluster.name} is made for {cluster.nodes * cluster.gpus} GPUs, the cluster has {has:g}: take a "
+            "smaller preset, or add nodes"
+        )
+
+
+def check_placement(config: Config, nodes: Sequence[float]) -> None:
+    """Raises ConfigurationError where an actor finds no node with as many free GPUs, as none spans two of them."""
+    actors = [
+        Actors("sampler", config.sampler.actors, config.sampler.gpus),
+        *(Actors(f"judge {judge.name}", judge.actors, judge.gpus) for judge in config.leaf_judges.values()),
+        Actors("learner", config.learner.ranks, config.learner.gpus),
+    ]
+    homeless = placed(actors, nodes).homeless
+    if homeless is not None:
+        has = ", ".join(f"{gpus:g}" for gpus in sorted(nodes, reverse=True) if gpus) or "no GPUs"
+        raise ConfigurationError(
+            f"a {homeless.name} needs {homeless.gpus:g} GPUs of one node, and the nodes' {has} leave no room for all: "
+            "lower sampler.tensor_parallel and sampler.gpus, sampler.actors or learner.ranks"
+        )
 
 
 def demands(config: Config) -> dict[str, tuple[float, float]]:

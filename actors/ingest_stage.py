@@ -11,7 +11,7 @@ from rlaif.files import checksum_of, private_folder
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import PolicySettings, read_settings
 from rlaif.plan_counts import counts_of
-from rlaif.plan_needs import amount
+from rlaif.plan_memory import amount
 from rlaif.plan_trainings import settings_of
 from rlaif.progress import Progress
 from rlaif.records import Ingested, Quarantined, Study

@@ -26,7 +26,7 @@ from rlaif.metrics.page import write_page
 from rlaif.metrics.summary import summarise
 from rlaif.metrics.table import result_table
 from rlaif.models.settings import read_settings
-from rlaif.plan import plan
+from rlaif.plan import check_memory, plan
 from rlaif.plan_trainings import check_trainings
 from rlaif.provenance import provenance
 from rlaif.run_configuration import CONFIG_FILE
@@ -41,6 +41,7 @@ def main(config: Config) -> None:
     # A run that goes on was checked before it began.
     if not (config.run.root / config.run.name / CONFIG_FILE).is_file():
         check_trainings(config)
+        check_memory(config)
     with RunFolder.open(config.run.root, config.run.name, recorded(config)) as run:
         if not run.done("summary") or run.facts("summary")["rounds"] < config.run.rounds:
             with joined(config):

@@ -149,8 +149,17 @@ class ScoreSettings(Section):
 
 
 class ClusterSettings(Section):
+    name: str
+    """The preset's, as errors call it."""
     address: str
     """`auto`: the running head, else one that this job starts; `local`: always one of its own."""
+    nodes: int = Field(ge=1)
+    gpus: int | None = Field(ge=0)
+    """GPUs of a node; None: what there is, unchecked before the cluster is joined."""
+    gpu_memory_gib: float | None = Field(gt=0)
+    """GiB of a GPU's memory; None: not known, and the roles' memory is not checked."""
+    memory_gib: float | None = Field(gt=0)
+    """GiB of a node's memory; None: not known, not checked."""
 
 
 class Config(Section):

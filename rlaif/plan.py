@@ -7,8 +7,10 @@ from rlaif.config import Config
 from rlaif.datasets.phantom_settings import fingerprint
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.plan_counts import Counts, counts_of
+from rlaif.plan_fits import check_fits_preset
 from rlaif.plan_judges import JudgePlan, judge_plans
-from rlaif.plan_needs import Need, Role, disk_needs, roles_of
+from rlaif.plan_memory import GIB, Need, Role
+from rlaif.plan_needs import disk_needs, roles_of
 from rlaif.plan_stages import Stage, stages_of
 from rlaif.plan_tables import print_plan
 from rlaif.plan_trainings import check_trainings, language_model_of, settings_of
@@ -25,6 +27,8 @@ class Plan:
     disk: tuple[Need, ...]
     roles: tuple[Role, ...]
     places: dict[str, Path]
+    card: float | None
+    """Bytes of a GPU's memory, where the configuration names them."""
 
     @property
     def cpus(self) -> float:
@@ -48,7 +52,7 @@ def plan_of(config: Config) -> Plan:
     from rlaif.models.size import policy_size
 
     size = policy_size(language_model_of(config), policy, config.learner.lora)
-    trained = max((many for name, many in check_trainings(config).items() if name != "dpo" or counts.rounds), default=0)
+    trained = trained_at_once(config)
     run = config.run.root / config.run.name
     cache = config.cache.root
     places = {"run folder": run}
@@ -67,9 +71,29 @@ def plan_of(config: Config) -> Plan:
         disk=disk_needs(config, counts, policy, size),
         roles=roles_of(config, policy, size, trained),
         places=places,
+        card=None if config.cluster.gpu_memory_gib is None else config.cluster.gpu_memory_gib * GIB,
     )
 
 
 def plan(config: Config) -> None:
-    """Prints the plan of a run."""
-    print_plan(plan_of(config))
+    """Prints the plan of a run; raises ConfigurationError where it does not fit what its preset is made for."""
+    made = plan_of(config)
+    print_plan(made)
+    check_fits_preset(config, made.roles)
+
+
+def check_memory(config: Config) -> None:
+    """Raises ConfigurationError where a run does not fit the GPUs and the memory that `cluster` names, if it does."""
+    if config.cluster.gpus is None and config.cluster.gpu_memory_gib is None:
+        return
+    from rlaif.models.size import policy_size
+
+    policy = settings_of(config)
+    size = policy_size(language_model_of(config), policy, config.learner.lora)
+    check_fits_preset(config, roles_of(config, policy, size, trained_at_once(config)))
+
+
+def trained_at_once(config: Config) -> int:
+    """The most parameters that train at once."""
+    counts = check_trainings(config)
+    return max((many for name, many in counts.items() if name != "dpo" or config.run.rounds), default=0)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rlaif.plan_judges import JudgePlan
-from rlaif.plan_needs import amount
+from rlaif.plan_memory import Role, amount
 from rlaif.records import Split
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _roles(plan: "Plan") -> Table:
         table.add_row(
             name, str(role.count), f"{role.cpus:g}", f"{role.gpus:g}", amount(role.bytes), escape(role.made_of)
         )
+        if role.gpus:
+            table.add_row("  on each GPU", "", "", "", _on_gpu(role, plan.card), escape(role.gpu_made_of))
     memory = sum(role.count * role.bytes for role in plan.roles if role.lasting)
     has = f"{len(os.sched_getaffinity(0))} CPUs and {amount(psutil.virtual_memory().total)} of memory"
     table.caption = (
@@ -94,6 +96,14 @@ def _roles(plan: "Plan") -> Table:
         f"{has}; a cluster may have more, and is checked before anything starts."
     )
     return table
+
+
+def _on_gpu(role: Role, card: float | None) -> str:
+    """The memory on a GPU; an engine takes its share whatever it needs."""
+    if role.gpu_share is None:
+        return amount(role.gpu_bytes)
+    share = f"{role.gpu_share:.0%}" if card is None else amount(role.gpu_share * card)
+    return f"{amount(role.gpu_bytes)} of {share}"
 
 
 def _disk(plan: "Plan") -> Table:

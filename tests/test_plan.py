@@ -15,7 +15,7 @@ from rlaif.models.new_policy import new_policy
 from rlaif.models.settings import PolicyError
 from rlaif.plan import plan, plan_of
 from rlaif.plan_judges import JudgePlan
-from rlaif.plan_needs import Role, amount
+from rlaif.plan_memory import Role, amount
 
 SIX = "study_id,path,patient_id,findings,impression,split"
 
@@ -95,7 +95,6 @@ def test_adapters_spare_the_learners_memory(tmp_path: Path) -> None:
 
     lora = "learner.lora={rank: 4, alpha: 8, dropout: 0.0, targets: all-linear}"
     assert learner(lora) < learner()
-    assert learner("learner.zero_stage=0") - learner() == pytest.approx(8 * 1_052_000 / 2, rel=0.1)
 
 
 def test_an_encoder_that_trains_is_counted_with_what_learns_and_samples(tmp_path: Path) -> None:
@@ -113,7 +112,8 @@ def test_an_encoder_that_trains_is_counted_with_what_learns_and_samples(tmp_path
     # Grid 4 x 6 x 6, 96 values, 16 of them a layer: two layers' stay for the backward pass.
     activations = 4 * 6 * 6 * 96 * 4 * 16
     # Weights, reference and gradients; moments over two ranks. Sixteen studies at once.
-    more = parameters * (4 + 4 + 4 + 8 / 2) + 16 * (volume + 2 * activations)
+    # A master copy with the moments, and DeepSpeed's bucket, which holds all of so few.
+    more = parameters * (4 + 4 + 4 + 12 / 2 + 4) + 16 * (volume + 2 * activations)
     assert training["learner"].bytes - frozen["learner"].bytes == more
     assert training["sampler"].bytes - frozen["sampler"].bytes == parameters * 4 + volume + activations
     # CTs are read, and not encoded.
@@ -130,9 +130,10 @@ def test_gradients_and_moments_are_of_what_trains(tmp_path: Path) -> None:
         )
         return next(role.bytes for role in made.roles if role.name == "learner")
 
-    # Two layers of the connector, of 96 to 128 and of 128 to 128 values; gradients, and moments over two ranks.
+    # Two layers of the connector, of 96 to 128 and of 128 to 128 values; gradients and their bucket, and a master copy
+    # and moments over two ranks.
     connector = 96 * 128 + 128 + 128 * 128 + 128
-    assert learner("[language_model,connector]") - learner("[language_model]") == connector * (4 + 8 / 2)
+    assert learner("[language_model,connector]") - learner("[language_model]") == connector * (4 + 4 + 12 / 2)
 
 
 def folder_of(root: Path, rows: list[str]) -> Path:

@@ -22,7 +22,13 @@ class PolicySize:
     connector: int
     encoder: int
     adapters: int
+    adapted: int
+    """Parameters of the layers that bear adapters."""
     hidden: int
+    intermediate: int
+    key_value_width: int
+    """Values of a layer's keys, all heads together."""
+    head_size: int
     layers: int
     vocabulary: int
 
@@ -55,12 +61,20 @@ def policy_size(configuration: PretrainedConfig, settings: PolicySettings, lora:
     language_model, connector, encoder = map(_count, (policy.language_model, policy.connector, policy.encoder))
     if lora is not None:
         add_meta_adapters(policy, lora)
+    head = getattr(configuration, "head_dim", None) or configuration.hidden_size // configuration.num_attention_heads
+    heads = getattr(configuration, "num_key_value_heads", None) or configuration.num_attention_heads
+    # GPT-2 calls it n_inner, and says none for four times its width.
+    inner = getattr(configuration, "intermediate_size", None) or getattr(configuration, "n_inner", None)
     return PolicySize(
         language_model=language_model,
         connector=connector,
         encoder=encoder,
         adapters=_count(policy) - language_model - connector - encoder,
+        adapted=sum(one.numel() for name, one in policy.named_parameters() if ".base_layer." in name),
         hidden=configuration.hidden_size,
+        intermediate=inner or 4 * configuration.hidden_size,
+        key_value_width=heads * head,
+        head_size=head,
         layers=configuration.num_hidden_layers,
         vocabulary=configuration.vocab_size,
     )
