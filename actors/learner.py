@@ -6,33 +6,45 @@ every stage loads its policy, trains it with a fresh optimizer and lets it go.
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import ray
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
-from transformers import get_scheduler
+from torch import Tensor, nn
 
+from actors.deepspeed_training import LossOf, Step, all_finite, frozen, gathered, join, released, train
+from actors.learner_faults import LearningFailed, told_plainly
+from actors.learner_weights import weights_to_send
+from actors.policy_loading import (
+    KeptPolicy,
+    PolicyForm,
+    check_same_architecture,
+    load_policy,
+    record_checksum,
+)
+from actors.preference_batches import PreferenceBatches, fitting
+from actors.reference import ReferenceLogprobs
+from actors.remote import Actor
 from actors.weights import Weights, checksum_of
 from rlaif.learner_settings import LearnerSettings, TrainingSettings
+from rlaif.models.adapters import is_adapter, without_adapters
 from rlaif.models.policy import ADAPTERS_FILE, ENCODER_FILE, Policy
-from rlaif.models.prompt import Tokens
 from rlaif.models.settings import PolicyError
+from rlaif.models.stored_weights import stored_dtype
 from rlaif.models.visual_input import VisualInput
-from rlaif.objectives.batches import plan_steps
+from rlaif.objectives.batches import MicroBatch
 from rlaif.objectives.dpo import dpo_loss
 from rlaif.objectives.sft import sft_loss
-from rlaif.preferences.examples import Answer, examples_of
+from rlaif.preferences.examples import PreferenceExample, examples_of
 from rlaif.records import Candidate, Case
 from rlaif.tables import Table
 from rlaif.vision import Vision
-
-Step = dict[str, float]
+from rlaif.weight_roads import Road
 
 
 class Learner:
@@ -44,6 +56,9 @@ class Learner:
         self.with_encoder = vision is not None and vision.with_encoder
         self.vision = vision.open() if vision is not None else None
         self.device = torch.device("cuda" if settings.gpus > 0 else "cpu")
+        self._kept: KeptPolicy | None = None
+        self._shares: KeptPolicy | None = None
+        """The policy that was trained last with ZeRO 3, of which this rank has its share."""
 
     def address(self) -> tuple[str, int]:
         """An address and a free port on this rank's node, for the group to meet at."""
@@ -60,37 +75,32 @@ class Learner:
             "WORLD_SIZE": str(self.settings.ranks),
             "LOCAL_RANK": "0",
         }
-        # DeepSpeed would compile a shared-memory kernel for the CPU at its first use, which takes minutes.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed("nccl" if self.device.type == "cuda" else "gloo", verbose=False)
+        with told_plainly(self.rank, self.settings):
+            join(self.settings, self.device)
 
     def train_sft(
         self, folder: str, cases: list[Case], target: str, training: TrainingSettings, adapted: bool = True
     ) -> Iterator[Step]:
         """Trains the policy of a folder on the cases' answers and writes it to `target`; yields every step.
 
-        `adapted` puts the configured adapters on; they are merged at the end.
+        `adapted` puts the configured adapters on; they are merged at the end. Raises LearningFailed where the loss is
+        no number, LearnerOutOfMemory and PeerLost as their names say.
         """
-        policy = self._load(Path(folder), adapted=adapted)
-        policy.train_only(training.train)
-        prompts = [policy.prompt(case.prompt) for case in cases]
-        answers = [policy.answer(case.answer or "") for case in cases]
-        lengths = [len(prompt.ids) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        fitting = _fitting(lengths, policy.positions)
+        with told_plainly(self.rank, self.settings):
+            yield from self._train_sft(Path(folder), cases, Path(target), training, adapted)
 
-        def loss_of(model: Any, items: tuple[int, ...], weights: Tensor) -> tuple[Tensor, Step]:
-            places = [fitting[item] for item in items]
-            tokens = policy.collate([prompts[i] for i in places], [answers[i] for i in places])
-            features = self._features([cases[i].feature_key for i in places])
-            losses = sft_loss(model(tokens.to(self.device), features), tokens.answer.to(self.device))
-            return (losses * weights).sum(), {"loss": float((losses.detach() * weights).sum())}
+    def train_dpo(
+        self, folder: str, base: str, reference_folder: str, run: str, round_: int, target: str
+    ) -> Iterator[Step]:
+        """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step.
 
-        for step in self._train(policy, [lengths[i] for i in fitting], loss_of, training, training.lr, self.seed):
-            yield step | {"left_out": float(len(cases) - len(fitting))}
-        self._save(policy, Path(folder), Path(target))
-        # They are merged into the base: a round that copies the base must not put them onto it once more.
-        if self.rank == 0:
-            (Path(target) / ADAPTERS_FILE).unlink(missing_ok=True)
+        Adapters go on on the base that they were made for. Raises as `train_sft`, and PolicyError where policy, base
+        and reference are not of one architecture.
+        """
+        with told_plainly(self.rank, self.settings):
+            yield from self._train_dpo(
+                Path(folder), Path(base), Path(reference_folder), Path(run), round_, Path(target)
+            )
 
     def logprob_gap(self, folder: str, run: str, round_: int) -> dict[str, float]:
         """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates."""
@@ -99,94 +109,168 @@ class Learner:
         rows = Table(Path(run) / f"round-{round_:03d}" / "candidates", Candidate).iterate()
         for one in islice((row for row in rows if row.token_ids), self.settings.gap_candidates):
             tokens = policy.collate([policy.prompt(one.prompt)], [list(one.token_ids)]).to(self.device)
-            with torch.inference_mode():
+            with torch.no_grad(), told_plainly(self.rank, self.settings):
                 ours = policy(tokens, self._features([one.feature_key]))[tokens.answer]
             gaps.append((ours.cpu() - torch.tensor(one.logprobs)).abs())
         every = torch.cat(gaps)
         return {"mean": float(every.mean()), "max": float(every.max()), "tokens": float(len(every))}
 
-    def train_dpo(
-        self, folder: str, base: str, reference_folder: str, run: str, round_: int, target: str
-    ) -> Iterator[Step]:
-        """Trains the policy of a folder on a round's pairs against the frozen reference; yields every step.
+    def weights(self, folder: str, version: int) -> Weights:
+        """The weights of a policy folder for the samplers: from memory where it was trained here, else as stored."""
+        kept, place = self._kept, Path(folder)
+        if kept is not None and kept.is_of(place):
+            return weights_to_send(kept.policy, version, kept.checksum, kept.form.base)
+        form = replace(self._form(None, adapted=False), dtype=stored_dtype(place))
+        return weights_to_send(load_policy(place, form), version, None, None)
 
-        Adapters go on on the base that they were made for.
+    def transfer(
+        self,
+        folder: str,
+        version: int,
+        road: Road,
+        samplers: list[Actor],
+        parallel: int,
+        meeting: tuple[str, int],
+        timeout_s: float,
+    ) -> Weights | None:
+        """Sends a policy folder's weights into the samplers' engines by a road between GPUs, from rank 0.
+
+        Every rank is called at once; rank 0 gives what stands beside the engines' weights.
         """
+        from actors.gpu_weights import SamplerClient, transfer
+
+        kept, place = self._kept or self._shares, Path(folder)
+        if kept is not None and kept.is_of(place):
+            policy, checksum = kept.policy, kept.checksum
+        else:
+            policy = self._frozen(place)
+            checksum = checksum_of(policy.weights())
+        client = SamplerClient(samplers, parallel, timeout_s)
+        beside = transfer(policy, self.rank, road, client, meeting, version, checksum)
+        return beside if self.rank == 0 else None
+
+    def _train_sft(
+        self, folder: Path, cases: list[Case], target: Path, training: TrainingSettings, adapted: bool
+    ) -> Iterator[Step]:
+        form = self._form(None, adapted=adapted)
+        policy = self._load(folder, form)
+        policy.train_only(training.train)
+        prompts = [policy.prompt(case.prompt) for case in cases]
+        answers = [policy.answer(case.answer or "") for case in cases]
+        lengths = [len(prompt.ids) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        places = fitting(lengths, policy.positions)
+
+        def loss_of(model: Any, micro: MicroBatch, _: tuple[int, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+            here = [places[item] for item in micro.items]
+            tokens = policy.collate([prompts[i] for i in here], [answers[i] for i in here]).to(self.device)
+            losses = sft_loss(model(tokens, self._features([cases[i].feature_key for i in here])), tokens.answer)
+            loss = (losses * self._tensor(micro.weights)).sum()
+            return loss, {"loss": loss.detach()}
+
+        for step in self._steps(policy, [lengths[i] for i in places], loss_of, training, training.lr, self.seed):
+            yield step | {"left_out": float(len(cases) - len(places))}
+        self._save(policy, form, folder, target)
+        # They are merged into the base: a round that copies the base must not put them onto it once more.
+        if self.rank == 0:
+            (target / ADAPTERS_FILE).unlink(missing_ok=True)
+
+    def _train_dpo(
+        self, folder: Path, base: Path, reference_folder: Path, run: Path, round_: int, target: Path
+    ) -> Iterator[Step]:
         dpo = self.settings.dpo
-        pairs = examples_of(Path(run), round_)
-        policy = self._load(Path(folder), base=Path(base))
+        check_same_architecture(folder, base, reference_folder)
+        examples = examples_of(run, round_)
+        pairs, reference = yield from self._scored_beforehand(examples, reference_folder)
+        form = self._form(base)
+        policy = self._load(folder, form)
         policy.train_only(dpo.train)
-        reference = self._frozen(Path(reference_folder))
-        whole = [policy.prompt(pair.prompt) for pair in pairs]
-        both_answers = [(self._answer(policy, pair.chosen), self._answer(policy, pair.rejected)) for pair in pairs]
-        sizes = [len(p.ids) + max(map(len, a)) for p, a in zip(whole, both_answers, strict=True)]
-        fitting = _fitting(sizes, policy.positions)
-        examples, prompts = [pairs[i] for i in fitting], [whole[i] for i in fitting]
-        answers, lengths = [both_answers[i] for i in fitting], [sizes[i] for i in fitting]
-        scored: dict[int, tuple[float, float]] = {}
+        _without_dropout(policy)
+        if pairs is None or reference is None:
+            pairs = PreferenceBatches(examples, policy, self._features, self.device)
+            reference = self._reference(pairs, policy, reference_folder)
+        loss_of = self._dpo_loss_of(pairs, reference)
+        lr, seed = dpo.lr * dpo.round_decay**round_, self.seed + 1000 * (round_ + 1)
+        epoch = -(-len(pairs.lengths) // dpo.batch)
+        for step in self._steps(policy, pairs.lengths, loss_of, dpo, lr, seed):
+            if step["step"] + 1 == epoch:
+                reference.complete()
+            yield step | {"left_out": float(pairs.left_out)}
+        self._save(policy, form, folder, target)
 
-        def batch_of(items: tuple[int, ...]) -> tuple[Tokens, list[VisualInput] | None]:
-            twice = [*items, *items]
-            both = [answers[i][0] for i in items] + [answers[i][1] for i in items]
-            tokens = policy.collate([prompts[i] for i in twice], both).to(self.device)
-            return tokens, self._features([examples[i].feature_key for i in twice])
+    def _dpo_loss_of(self, pairs: PreferenceBatches, reference: ReferenceLogprobs) -> LossOf:
+        dpo = self.settings.dpo
 
-        def loss_of(model: Any, items: tuple[int, ...], weights: Tensor) -> tuple[Tensor, Step]:
-            tokens, features = batch_of(items)
-            if any(item not in scored for item in items):
-                with torch.inference_mode():
-                    chosen, rejected = reference(tokens, features).sum(dim=1).chunk(2)
-                scored.update(zip(items, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
-            frozen = torch.tensor([scored[item] for item in items], device=self.device)
-            chosen, rejected = model(tokens, features).sum(dim=1).chunk(2)
-            result = dpo_loss(chosen, rejected, frozen[:, 0], frozen[:, 1], beta=dpo.beta)
-            step = {
+        def loss_of(model: Any, micro: MicroBatch, step: tuple[int, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+            weights, frozen_sums = self._tensor(micro.weights), reference.of(micro.items)
+            ours = pairs.logprobs(model, micro.items)
+            result = dpo_loss(
+                ours.chosen,
+                ours.rejected,
+                frozen_sums[:, 0],
+                frozen_sums[:, 1],
+                beta=dpo.beta,
+                loss=dpo.loss,
+                label_smoothing=dpo.label_smoothing,
+                length_normalised=dpo.length_normalised,
+                sft_weight=dpo.sft_weight,
+                chosen_lengths=ours.chosen_length,
+                rejected_lengths=ours.rejected_length,
+                mean_chosen_length=pairs.mean_chosen_length(step),
+            )
+            watched = {
                 "loss": result.loss.detach(),
                 "margin": result.margin,
                 "accuracy": (result.margin > 0).float(),
                 "chosen_reward": result.chosen_reward,
                 "rejected_reward": result.rejected_reward,
             }
-            return (result.loss * weights).sum(), {k: float((v * weights).sum()) for k, v in step.items()}
+            return (result.loss * weights).sum(), {name: (one * weights).sum() for name, one in watched.items()}
 
-        lr, seed = dpo.lr * dpo.round_decay**round_, self.seed + 1000 * (round_ + 1)
-        for step in self._train(policy, lengths, loss_of, dpo, lr, seed):
-            yield step | {"left_out": float(len(pairs) - len(examples))}
-        self._save(policy, Path(folder), Path(target))
+        return loss_of
 
-    def weights(self, folder: str, version: int) -> Weights:
-        """The weights of a policy folder for the samplers."""
-        tensors = self._frozen(Path(folder)).weights()
-        return Weights(version, checksum_of(tensors), tensors)
+    def _scored_beforehand(
+        self, examples: list[PreferenceExample], folder: Path
+    ) -> Generator[Step, None, tuple[PreferenceBatches | None, ReferenceLogprobs | None]]:
+        """Pairs and their reference log-probs, where these are computed before the policy is loaded."""
+        if self.settings.dpo.reference != "precomputed":
+            return None, None
+        policy = self._frozen(folder)
+        pairs = PreferenceBatches(examples, policy, self._features, self.device)
+        reference = self._reference(pairs, policy, folder)
+        micro_batch, ranks = self.settings.micro_batch, self.settings.ranks
+        yield from reference.score_all(pairs.lengths, rank=self.rank, ranks=ranks, batch=micro_batch)
+        return pairs, reference
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return getattr(torch, self.settings.dtype)
+    def _reference(self, pairs: PreferenceBatches, policy: Policy, folder: Path) -> ReferenceLogprobs:
+        """The source of reference log-probs; `policy` is the one that trains, or with `precomputed` the reference."""
+        source, number = self.settings.dpo.reference, len(pairs.lengths)
+        if source == "adapters_off":
+            return ReferenceLogprobs(number, policy, pairs.sums, self.device, within=lambda: _as_base(policy))
+        model = frozen(policy if source == "precomputed" else self._frozen(folder), self.settings, self.device)
+        return ReferenceLogprobs(number, model, pairs.sums, self.device, release=released)
+
+    def _form(self, base: Path | None, *, adapted: bool = True) -> PolicyForm:
+        lora = self.settings.lora if adapted else None
+        dtype: torch.dtype = getattr(torch, self.settings.dtype)
+        return PolicyForm(dtype, self.with_encoder, lora, base if lora is not None else None)
 
     def _frozen(self, folder: Path) -> Policy:
-        policy = Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder)
-        return policy.to(self.device).requires_grad_(False)
+        """The policy of a folder, not to be trained: the one that was trained last, where the folder is its own."""
+        form, kept = self._form(None, adapted=False), self._kept
+        alike = kept is not None and replace(kept.form, lora=None, base=None) == form
+        if kept is not None and alike and kept.is_of(folder):
+            return kept.policy
+        return load_policy(folder, form).to(self.device).requires_grad_(False)
 
-    def _load(self, folder: Path, *, base: Path | None = None, adapted: bool = True) -> Policy:
-        """The policy of a folder, to be trained; with adapters, it goes on on the base that they were made for."""
+    def _load(self, folder: Path, form: PolicyForm) -> Policy:
+        """The policy of a folder, to be trained."""
         torch.manual_seed(self.seed)
-        policy = Policy.from_pretrained(folder, dtype=self._dtype, with_encoder=self.with_encoder)
-        lora = self.settings.lora
-        if lora is None or not adapted:
-            return policy.to(self.device)
-        if base is not None and base != folder:
-            # The folder holds merged weights. What trains without adapters goes on from them; adapted parts do not.
-            unmerged = Policy.from_pretrained(base, dtype=self._dtype)
-            for part in lora.parts:
-                setattr(policy, part, getattr(unmerged, part))
-        policy.add_adapters(lora)
-        adapters = folder / ADAPTERS_FILE
-        if base is not None and base != folder and adapters.is_file():
-            policy.load_state_dict(load_file(adapters), strict=False)
-        return policy.to(self.device)
-
-    def _answer(self, policy: Policy, answer: Answer) -> list[int]:
-        return list(answer.token_ids) or policy.answer(answer.text)
+        kept, self._kept, self._shares = self._kept, None, None
+        # Adapters that were merged for good are none to go on from.
+        whole = form.lora is None or form.base is not None
+        if kept is not None and kept.form == form and whole and kept.is_of(folder):
+            return kept.policy
+        return load_policy(folder, form).to(self.device)
 
     def _features(self, keys: list[str | None]) -> list[VisualInput] | None:
         """What the policy sees of each key; the same key is read once."""
@@ -197,88 +281,54 @@ class Learner:
         read = {key: self.vision.get(str(key)).to(self.device) for key in dict.fromkeys(keys)}
         return [read[key] for key in keys]
 
-    def _train(
+    def _steps(
         self,
         policy: Policy,
         lengths: list[int],
-        loss_of: Callable[[Any, tuple[int, ...], Tensor], tuple[Tensor, Step]],
+        loss_of: LossOf,
         training: TrainingSettings,
         lr: float,
         seed: int,
     ) -> Iterator[Step]:
-        """Runs the plan of steps through a DeepSpeed engine; yields the step's metrics averaged over ranks."""
-        plan = plan_steps(
-            lengths,
-            batch=training.batch,
-            epochs=training.epochs,
-            ranks=self.settings.ranks,
-            micro_batch=self.settings.micro_batch,
-            seed=seed,
-        )
-        trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        if not trainable:
-            raise PolicyError(f"nothing of the policy trains: train={list(training.train)} names none of its parts")
-        optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=self.settings.weight_decay)
-        warmup = int(training.warmup * len(plan))
-        # transformers calls a constant rate after a warm-up by another name.
-        kind = "constant_with_warmup" if training.schedule == "constant" else training.schedule
-        schedule = get_scheduler(kind, optimizer, num_warmup_steps=warmup, num_training_steps=len(plan))
-        engine, *_ = deepspeed.initialize(
-            model=policy, optimizer=optimizer, lr_scheduler=schedule, config=self._deepspeed()
-        )
-        engine.train()
-        for number, step in enumerate(plan):
-            metrics: Step = {}
-            for last, micro in zip((*[False] * (len(step[self.rank]) - 1), True), step[self.rank], strict=True):
-                loss, measured = loss_of(engine, micro.items, torch.tensor(micro.weights, device=self.device))
-                engine.set_gradient_accumulation_boundary(last)
-                engine.backward(loss, scale_wrt_gas=False)
-                for name, value in measured.items():
-                    metrics[name] = metrics.get(name, 0.0) + value
-                engine.step()
-            yield {
-                "step": number,
-                "of": len(plan),
-                **self._mean(metrics),
-                "lr": schedule.get_last_lr()[0],
-                "grad_norm": float(engine.get_global_grad_norm() or 0.0),
-            }
-        engine.destroy()
-        policy.eval()
+        rank, device = self.rank, self.device
+        return train(policy, lengths, loss_of, training, self.settings, rank=rank, device=device, lr=lr, seed=seed)
 
-    def _mean(self, metrics: Step) -> Step:
-        values = torch.tensor([metrics[name] for name in sorted(metrics)])
-        torch.distributed.all_reduce(values)
-        return dict(zip(sorted(metrics), (values / self.settings.ranks).tolist(), strict=True))
+    def _tensor(self, values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, device=self.device)
 
-    def _deepspeed(self) -> dict[str, Any]:
-        return {
-            "train_micro_batch_size_per_gpu": self.settings.micro_batch,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": self.settings.max_grad_norm,
-            "zero_optimization": {"stage": self.settings.zero_stage},
-            "zero_allow_untested_optimizer": True,
-            "bf16": {"enabled": self.settings.dtype == "bfloat16"},
-            "steps_per_print": 10**9,
-        }
-
-    def _save(self, policy: Policy, source: Path, target: Path) -> None:
-        """Writes the trained policy, from rank 0; the others wait until it is whole."""
-        encoder = source / ENCODER_FILE
-        with deepspeed.zero.GatheredParameters(
-            list(policy.parameters()), modifier_rank=None, enabled=self.settings.zero_stage == 3
-        ):
+    def _save(self, policy: Policy, form: PolicyForm, source: Path, target: Path) -> None:
+        """Writes the trained policy, from rank 0, while the others wait; they keep it as long as none trains anew."""
+        if not all_finite(policy, self.device):
+            raise LearningFailed("the weights are no numbers after the last step: nothing was saved. Lower the lr")
+        told = [""]
+        with gathered(policy, self.settings):
             if self.rank == 0:
+                encoder = source / ENCODER_FILE
                 policy.save_pretrained(target, encoder if encoder.is_file() else None)
-        torch.distributed.barrier()
+                told = [checksum_of(policy.weights())]
+                record_checksum(target, told[0])
+        torch.distributed.broadcast_object_list(told, src=0, device=self.device)
+        # With ZeRO 3 no rank has the whole of it.
+        if self.settings.zero_stage < 3:
+            self._kept = KeptPolicy(told[0], form, policy)
+        else:
+            self._shares = KeptPolicy(told[0], form, policy)
 
 
-def _fitting(lengths: list[int], positions: int) -> list[int]:
-    """The items that the language model has room for; raises PolicyError where it has room for none."""
-    fitting = [item for item, length in enumerate(lengths) if length <= positions]
-    if not fitting:
-        raise PolicyError(f"every prompt with its report is longer than the language model's {positions} positions")
-    return fitting
+@contextmanager
+def _as_base(policy: Policy) -> Iterator[None]:
+    """A context in which a policy in training computes as the one that its adapters were put on."""
+    policy.eval()
+    with without_adapters(policy):
+        yield
+    policy.train()
+
+
+def _without_dropout(policy: Policy) -> None:
+    """Rewards are differences of log-probs, which noise in one of them would drown; adapters keep their own."""
+    for name, module in policy.named_modules():
+        if isinstance(module, nn.Dropout) and not is_adapter(name):
+            module.p = 0.0
 
 
 LearnerActor = ray.remote(Learner)

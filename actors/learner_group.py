@@ -1,46 +1,174 @@
-"""The learners of a run as one: every rank is called at once."""
+"""The learners of a run as one: every rank is called at once, and where one is lost all start again."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from actors.remote import Actor, answer, steps_of
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+from actors.learner_faults import LearnerOutOfMemory, LearningFailed, PeerLost, memory_advice
+from actors.remote import Actor, ActorLost, answer
 from rlaif.config import Config
+from rlaif.models.settings import PolicyError
 
 if TYPE_CHECKING:
     from rlaif.vision import Vision
 
+# When a rank failed, how long the others may take to end by themselves.
+GRACE_S = 15.0
+
 
 class LearnerGroup:
-    """The learners as one: every call goes to all ranks, the answers come from rank 0."""
+    """The learners as one: every call goes to all ranks, the answers come from rank 0.
+
+    A rank that died takes the whole group with it: all are started again, at most `learner.restarts` times in a run,
+    and the stage is done again from the folder that it began with. Errors that a rank raised are not retried.
+    """
 
     def __init__(self, config: Config, vision: "Vision | None") -> None:
+        self.config, self.vision = config, vision
+        self.timeout_s = config.learner.timeout_s
+        self.ranks: list[Actor] = []
+        self.restarted = 0
+        self._start()
+
+    def train(self, method: str, *arguments: Any) -> Iterator[dict[str, float]]:
+        """Runs `train_sft` or `train_dpo` on all ranks and yields rank 0's steps; ends when all have ended.
+
+        After a restart the steps begin at 0 again: those before it belong to no policy. Raises ActorLost where the
+        restarts are used up, and whatever a rank raised.
+        """
+        while True:
+            if not self.ranks:
+                self._start()
+            try:
+                yield from self._attempt(method, arguments)
+                return
+            except ActorLost as lost:
+                self._begin_again(lost)
+
+    def logprob_gap(self, *arguments: Any) -> dict[str, float]:
+        """Rank 0's `logprob_gap`."""
+        return self.ask("logprob_gap", *arguments)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Rank 0's answer; where it is lost, the group starts again and is asked once more."""
+        while True:
+            if not self.ranks:
+                self._start()
+            try:
+                return answer(
+                    getattr(self.ranks[0], method).remote(*arguments), self.timeout_s, f"learner 0 in {method}"
+                )
+            except ActorLost as lost:
+                self._begin_again(lost)
+
+    def close(self) -> None:
+        """Ends all ranks."""
+        for rank in self.ranks:
+            ray.kill(rank)
+        self.ranks = []
+
+    def _start(self) -> None:
+        while not self.ranks:
+            try:
+                self._meet()
+            except ActorLost as lost:
+                self._begin_again(lost)
+
+    def _meet(self) -> None:
+        """Starts the ranks and has them find each other."""
         from actors.learner import LearnerActor
 
-        settings = config.learner
+        settings = self.config.learner
         environment = {"OMP_NUM_THREADS": str(settings.threads)}
         if not settings.gpus:
             environment["DS_ACCELERATOR"] = "cpu"
         options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
-        self.timeout_s = settings.timeout_s
-        self.ranks: list[Actor] = [
-            LearnerActor.options(**options).remote(rank, settings, vision, config.run.seed)
+        self.ranks = [
+            LearnerActor.options(**options).remote(rank, settings, self.vision, self.config.run.seed)
             for rank in range(settings.ranks)
         ]
-        host, port = answer(self.ranks[0].address.remote(), self.timeout_s, "learner 0")
-        self._all("connect", host, port)
+        host, port = answer(self.ranks[0].address.remote(), self.timeout_s, "learner 0 at its start")
+        calls = [rank.connect.remote(host, port) for rank in self.ranks]
+        for number, call in enumerate(calls):
+            try:
+                answer(call, self.timeout_s, f"learner {number} at its start")
+            except PeerLost as error:
+                raise ActorLost(_cause(error)) from error
 
-    def _all(self, method: str, *arguments: Any) -> list[Any]:
-        calls = [getattr(rank, method).remote(*arguments) for rank in self.ranks]
-        return [answer(call, self.timeout_s, f"learner {number} in {method}") for number, call in enumerate(calls)]
+    def _begin_again(self, lost: ActorLost) -> None:
+        """Ends what is left of the group, and starts it again if it may."""
+        self.close()
+        allowed = self.config.learner.restarts
+        if self.restarted >= allowed:
+            raise ActorLost(
+                f"{lost}; learner.restarts={allowed} is used up: the same command goes on from the last checkpoint"
+            ) from lost
+        self.restarted += 1
+        print(
+            f"{lost}: all learners start again and repeat the stage from its checkpoint "
+            f"(restart {self.restarted} of learner.restarts={allowed})",
+            flush=True,
+        )
+        self._start()
 
-    def train(self, method: str, *arguments: Any) -> Iterator[dict[str, float]]:
-        """Runs `train_sft` or `train_dpo` on all ranks and yields rank 0's steps; ends when all have ended."""
-        streams = [getattr(rank, method).remote(*arguments) for rank in self.ranks]
-        yield from steps_of(streams[0], self.timeout_s, f"learner 0 in {method}")
-        for number, stream in enumerate(streams[1:], 1):
-            for _ in steps_of(stream, self.timeout_s, f"learner {number} in {method}"):
-                pass
+    def _attempt(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
+        running = {number: getattr(rank, method).remote(*arguments) for number, rank in enumerate(self.ranks)}
+        faults: dict[int, RayError] = {}
+        while running:
+            timeout = GRACE_S if faults else self.timeout_s
+            ready, _ = ray.wait(list(running.values()), num_returns=1, timeout=timeout, fetch_local=False)
+            if not ready and not faults:
+                raise ActorLost(f"no learner gave anything in {method} within {self.timeout_s:g} s")
+            if not ready:
+                break
+            number = next(number for number, stream in running.items() if stream is ready[0])
+            try:
+                step = ray.get(next(running[number]), timeout=self.timeout_s)
+            except StopIteration:
+                del running[number]
+            except RayError as error:
+                faults[number] = error
+                del running[number]
+            else:
+                # What is no step is a sign of life.
+                if number == 0 and not faults and "step" in step:
+                    yield step
+        if faults:
+            self._fail(method, faults, waiting=bool(running))
 
-    def logprob_gap(self, *arguments: Any) -> dict[str, float]:
-        """Rank 0's `logprob_gap`."""
-        return answer(self.ranks[0].logprob_gap.remote(*arguments), self.timeout_s, "learner 0 in logprob_gap")
+    def _fail(self, method: str, faults: dict[int, RayError], *, waiting: bool) -> NoReturn:
+        """Raises the fault that explains the others: ranks whose partner is gone fail after it, or wait for ever."""
+        if waiting:
+            self.close()
+        ours = (LearningFailed, LearnerOutOfMemory, PolicyError)
+        for error in faults.values():
+            if isinstance(error, ours):
+                raise error
+        for number, error in sorted(faults.items()):
+            if isinstance(error, RayActorError | OutOfMemoryError):
+                if isinstance(error, OutOfMemoryError) or "low on memory" in str(error):
+                    self.close()
+                    raise LearnerOutOfMemory(
+                        f"learner {number} was ended in {method}, as its node ran out of memory: "
+                        f"{memory_advice(self.config.learner)}"
+                    ) from error
+                raise ActorLost(f"learner {number} died in {method}: {_reason(error)}") from error
+        for error in faults.values():
+            if not isinstance(error, PeerLost):
+                raise error
+        number, error = min(faults.items())
+        raise ActorLost(f"{_cause(error)} in {method}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What a rank itself said, without what Ray wraps around it."""
+    return str(error.cause if isinstance(error, RayTaskError) else error)
+
+
+def _reason(error: RayError) -> str:
+    """Ray's lines on a dead actor as one, without its names for it."""
+    known = ("class_name", "actor_id", "pid", "namespace", "ip", "name")
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line and line.partition(":")[0] not in known)

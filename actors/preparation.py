@@ -194,13 +194,14 @@ def _fine_tune(
     fleet: Fleet, name: str, folders: tuple[Path, Path], cases: list[Case], training: TrainingSettings, *, adapted: bool
 ) -> list[dict[str, float]]:
     """One supervised training from the first folder's policy to the second's; gives its steps."""
-    steps = []
+    steps: list[dict[str, float]] = []
     progress: Progress | None = None
     source, target = (str(folder) for folder in folders)
     for step in fleet.learners.train("train_sft", source, cases, target, training, adapted):
         progress = progress or Progress(name, int(step["of"]))
         progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
-        steps.append(step)
+        # After a restart of the learners they begin again.
+        steps[int(step["step"]) :] = [step]
     if steps and steps[0]["left_out"]:
         left_out = int(steps[0]["left_out"])
         print(f"{name}: {left_out} of {len(cases)} reports are longer than the language model's positions", flush=True)

@@ -3,7 +3,6 @@
 Each stage goes on from what the run folder holds, and ends with a mark in its ledger.
 """
 
-import math
 import shutil
 import time
 from collections import Counter
@@ -194,7 +193,8 @@ def _by_case(candidates: Iterable[Candidate]) -> Iterator[tuple[str, list[Candid
 def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path, round_: int) -> Path:
     """Trains the policy on the round's pairs against the frozen reference; gives the new policy's folder.
 
-    Raises RoundFailed where sampler and learner disagree on the same tokens.
+    Raises RoundFailed where sampler and learner disagree on the same tokens, and what the learners raise, such as
+    LearningFailed for a loss that is no number: the checkpoints stay as they are then.
     """
     name = round_name(round_)
     checkpoint = run.path / name / "checkpoint"
@@ -214,11 +214,10 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
             for step in fleet.learners.train("train_dpo", *folders, str(run.path), round_, str(target)):
                 progress = progress or Progress(f"{name} learn", int(step["of"]))
                 progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}  margin {step['margin']:+.3f}")
-                steps.append(step)
+                # After a restart of the learners they begin again.
+                steps[int(step["step"]) :] = [step]
     if steps and steps[0]["left_out"]:
         print(f"{name}: {int(steps[0]['left_out'])} pairs are longer than the language model's positions", flush=True)
-    if not all(math.isfinite(step["loss"]) for step in steps):
-        raise RoundFailed(f"{name}: the loss is no number; lower learner.dpo.lr")
     judging = run.facts(f"{name}/sample")["judging"]
     run.write_json(f"{name}/metrics.json", {"judging": judging, "logprob_gap": gap, "learning": {"steps": steps}})
     run.prune_checkpoints(keep=2, needed=needed_checkpoints(run))

@@ -97,3 +97,40 @@ class LearnerSettings(Section):
                 "anything: name it there, or leave it out of lora.parts"
             )
         return self
+
+    @model_validator(mode="after")
+    def _offloads_what_is_shared_out(self) -> "LearnerSettings":
+        if self.offload != "none" and self.zero_stage == 0:
+            raise ValueError(
+                f"offload={self.offload} needs ZeRO, and zero_stage=0 is without it: set learner.zero_stage=1 to 3, "
+                "or learner.offload=none"
+            )
+        if self.offload == "all" and self.zero_stage < 3:
+            raise ValueError(
+                f"offload=all moves the weights, which zero_stage={self.zero_stage} leaves whole on every rank: set "
+                "learner.zero_stage=3, or learner.offload=optimizer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_come_off(self) -> "LearnerSettings":
+        if self.dpo.reference != "adapters_off":
+            return self
+        if self.lora is None:
+            raise ValueError(
+                "dpo.reference=adapters_off is the policy without its adapters, and lora=null gives it none: set "
+                "learner.lora, or learner.dpo.reference=copy"
+            )
+        if self.dpo.reference_moves:
+            raise ValueError(
+                "dpo.reference=adapters_off is always the base: set learner.dpo.reference_moves=false, or "
+                "learner.dpo.reference=copy"
+            )
+        whole = sorted({name.partition(".")[0] for name in self.dpo.train} - {*self.lora.parts})
+        if whole:
+            raise ValueError(
+                f"dpo.reference=adapters_off is the base only where nothing but adapters trains, and dpo.train names "
+                f"{' and '.join(whole)}, which bears none: add it to learner.lora.parts, leave it out of "
+                "learner.dpo.train, or set learner.dpo.reference=copy"
+            )
+        return self

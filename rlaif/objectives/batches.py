@@ -43,3 +43,11 @@ def _micro_batches(share: list[int], weight: float, passes: int, micro_batch: in
         items = share[number * micro_batch : (number + 1) * micro_batch]
         batches.append(MicroBatch(tuple(items or share[:1]), (weight,) * len(items) if items else (0.0,)))
     return batches
+
+
+def evaluation_batches(lengths: list[int], *, rank: int, ranks: int, batch: int) -> list[tuple[int, ...]]:
+    """A rank's share of all items in batches of like length; every rank has equally many, as collectives need."""
+    order = sorted(range(len(lengths)), key=lambda item: lengths[item])
+    batches = [tuple(order[start : start + batch]) for start in range(0, len(order), batch)]
+    share = batches[rank::ranks]
+    return share + batches[:1] * (len(batches[::ranks]) - len(share))

@@ -1,8 +1,13 @@
 """The learners on real DeepSpeed ranks over gloo: what they train, what they leave alone, and that ranks agree."""
 
+import json
+import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from actors.fleet import Fleet
+from actors.learner_faults import LearnerOutOfMemory, LearningFailed
 from actors.learner_group import LearnerGroup
+from actors.rounds import learn
+from rlaif.files import checksum_of
+from rlaif.ledger import RunFolder
 from rlaif.models.policy import Policy
-from rlaif.models.settings import LoraSettings
+from rlaif.models.settings import LoraSettings, PolicyError
 from rlaif.records import Candidate, Case, Pair
 from rlaif.tables import Table
 from rlaif.vision import StoredFeatures
@@ -31,6 +40,7 @@ REPORTS = (
     "No nodule.",
 )
 SETTINGS = ("learner.sft.batch=4", "learner.sft.epochs=2", "learner.dpo.batch=4", "learner.dpo.epochs=2")
+GOLDEN = Path(__file__).parent / "golden" / "dpo_losses.json"
 GENTLE = ("learner.sft.lr=1e-4", "learner.dpo.lr=1e-4")
 
 
@@ -62,6 +72,32 @@ def train(group: LearnerGroup, small: Any, method: str, arguments: tuple[Any, ..
     if method == "train_sft":
         arguments = (*arguments, settings.sft)
     return list(group.train(method, *arguments))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training: its folder and its steps."""
+
+    folder: Path
+    steps: list[dict[str, float]]
+
+    @property
+    def losses(self) -> list[float]:
+        return [step["loss"] for step in self.steps]
+
+
+TEN_STEPS = ("learner.dpo.epochs=5", "learner.zero_stage=0", "learner.micro_batch=4")
+
+
+@pytest.fixture(scope="module")
+def ten_steps(one: LearnerGroup, small: Any, paired_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Ten steps of one process without ZeRO, each of them one batch; the policy does not begin at its reference."""
+    folder = tmp_path_factory.mktemp("ten") / "steps"
+    return Trained(folder, train(one, small, "train_dpo", ten(small, paired_run, folder), *TEN_STEPS))
+
+
+def ten(small: Any, run: Path, target: Path) -> tuple[Any, ...]:
+    return (str(small.second), str(small.second), str(small.first), str(run), 0, str(target))
 
 
 def cases() -> list[Case]:
@@ -159,7 +195,10 @@ def test_two_ranks_learn_preferences_as_one_does(
 ) -> None:
     steps = {
         name: train(
-            group, small, "train_dpo", (str(small.first), str(small.first), str(paired_run), 0, str(tmp_path / name))
+            group,
+            small,
+            "train_dpo",
+            (str(small.first), str(small.first), str(small.first), str(paired_run), 0, str(tmp_path / name)),
         )
         for name, group in (("one", one), ("two", two))
     }
@@ -174,7 +213,7 @@ def test_two_ranks_learn_preferences_as_one_does(
 
 
 def test_both_ranks_tell_the_same_steps(two: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path) -> None:
-    arguments = (str(small.second), str(small.first), str(paired_run), 0, str(tmp_path / "trained"))
+    arguments = (str(small.second), str(small.first), str(small.first), str(paired_run), 0, str(tmp_path / "trained"))
     streams = [rank.train_dpo.remote(*arguments) for rank in two.ranks]
     told = [[ray.get(step, timeout=120) for step in stream] for stream in streams]
     assert told[0] == told[1]
@@ -187,7 +226,7 @@ def test_the_connector_moves_only_where_it_is_told_to(
     before = weights_of(small.first)
     for parts in (["language_model"], ["language_model", "connector"], ["connector"], ["connector.2"]):
         target = tmp_path / "-".join(parts)
-        arguments = (str(small.first), str(small.first), str(paired_run), 0, str(target))
+        arguments = (str(small.first), str(small.first), str(small.first), str(paired_run), 0, str(target))
         train(one, small, "train_dpo", arguments, f"learner.dpo.train=[{','.join(parts)}]")
         after = weights_of(target)
         moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -202,7 +241,7 @@ def test_adapters_leave_the_base_as_it_is_and_go_on_in_the_next_round(
 ) -> None:
     base = weights_of(small.first)
     first, second = tmp_path / "first", tmp_path / "second"
-    arguments = (str(small.first), str(small.first), str(paired_run), 0)
+    arguments = (str(small.first), str(small.first), str(small.first), str(paired_run), 0)
     train(one, small, "train_dpo", (*arguments, str(first)), LORA)
     changed = {name for name, tensor in weights_of(first).items() if not torch.equal(tensor, base[name])}
     assert changed and all(name.endswith("_proj.weight") for name in changed)
@@ -216,7 +255,9 @@ def test_adapters_leave_the_base_as_it_is_and_go_on_in_the_next_round(
     again.load_state_dict(adapters, strict=False)
     assert furthest(again.weights(), weights_of(first)) < 1e-6
 
-    steps = train(one, small, "train_dpo", (str(first), str(small.first), str(paired_run), 0, str(second)), LORA)
+    steps = train(
+        one, small, "train_dpo", (str(first), str(small.first), str(small.first), str(paired_run), 0, str(second)), LORA
+    )
     assert steps[0]["margin"] > 1e-4, "the second round should begin where the first ended"
     assert torch.linalg.matrix_rank(weights_of(second)[name] - base[name], atol=1e-6) <= 2
 
@@ -226,8 +267,16 @@ def test_adapters_keep_a_connector_that_an_earlier_round_trained(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     both = (LORA, "learner.dpo.train=[language_model,connector]")
-    train(one, small, "train_dpo", (str(small.first), str(small.first), str(paired_run), 0, str(first)), *both)
-    train(one, small, "train_dpo", (str(first), str(small.first), str(paired_run), 0, str(second)), LORA)
+    train(
+        one,
+        small,
+        "train_dpo",
+        (str(small.first), str(small.first), str(small.first), str(paired_run), 0, str(first)),
+        *both,
+    )
+    train(
+        one, small, "train_dpo", (str(first), str(small.first), str(small.first), str(paired_run), 0, str(second)), LORA
+    )
     trained, kept = weights_of(first), weights_of(second)
     assert not torch.equal(trained["connector.0.weight"], weights_of(small.first)["connector.0.weight"])
     assert torch.equal(trained["connector.0.weight"], kept["connector.0.weight"])
@@ -239,8 +288,22 @@ def test_adapters_on_the_connector_keep_a_language_model_that_an_earlier_round_t
     first, second = tmp_path / "first", tmp_path / "second"
     lora = LORA.replace("all-linear", "all-linear, parts: [connector]")
     both, alone = ("learner.dpo.train=[language_model,connector]", "learner.dpo.train=[connector]")
-    train(one, small, "train_dpo", (str(small.first), str(small.first), str(paired_run), 0, str(first)), lora, both)
-    steps = train(one, small, "train_dpo", (str(first), str(small.first), str(paired_run), 0, str(second)), lora, alone)
+    train(
+        one,
+        small,
+        "train_dpo",
+        (str(small.first), str(small.first), str(small.first), str(paired_run), 0, str(first)),
+        lora,
+        both,
+    )
+    steps = train(
+        one,
+        small,
+        "train_dpo",
+        (str(first), str(small.first), str(small.first), str(paired_run), 0, str(second)),
+        lora,
+        alone,
+    )
     assert steps[0]["margin"] > 1e-4, "the second round should begin where the first ended"
     start, trained, kept = weights_of(small.first), weights_of(first), weights_of(second)
     words = "language_model.model.embed_tokens.weight"
@@ -265,3 +328,164 @@ def test_the_gap_tells_the_policy_that_sampled_from_another(one: LearnerGroup, s
     assert same["mean"] < 1e-5 and same["max"] < 1e-4
     assert same["tokens"] == sum(len(row.token_ids) for row in rows)
     assert other["mean"] > 0.1
+
+
+ZERO = (
+    ("learner.zero_stage=0",),
+    ("learner.zero_stage=1", "learner.gradient_checkpointing=true"),
+    ("learner.zero_stage=2", "learner.offload=optimizer"),
+    ("learner.zero_stage=3",),
+    ("learner.zero_stage=3", "learner.offload=all", "learner.gradient_checkpointing=true"),
+)
+
+
+def test_every_zero_stage_ends_in_the_weights_of_a_single_process(
+    two: LearnerGroup, small: Any, paired_run: Path, ten_steps: Trained, tmp_path: Path
+) -> None:
+    # A rank adds up two micro-batches of one pair, of unequal lengths, where the single process has one batch of four.
+    assert len(ten_steps.steps) == 10
+    alone = weights_of(ten_steps.folder)
+    assert furthest(alone, weights_of(small.second)) > 1e-4
+    for number, overrides in enumerate(ZERO):
+        target = tmp_path / str(number)
+        arguments = ten(small, paired_run, target)
+        steps = train(two, small, "train_dpo", arguments, *TEN_STEPS, "learner.micro_batch=1", *overrides)
+        for ours, theirs in zip(ten_steps.steps, steps, strict=True):
+            assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-5), overrides
+        assert furthest(alone, weights_of(target)) < 1e-5, overrides
+
+
+def test_the_same_seed_gives_the_losses_of_the_golden_file(
+    one: LearnerGroup, small: Any, paired_run: Path, ten_steps: Trained, tmp_path: Path
+) -> None:
+    """Written anew by RLAIF_WRITE_GOLDEN=1 pytest tests/actors/test_learner.py -k golden."""
+    again = train(one, small, "train_dpo", ten(small, paired_run, tmp_path / "again"), *TEN_STEPS)
+    assert again == ten_steps.steps
+    if os.environ.get("RLAIF_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(ten_steps.losses, indent=2) + "\n", encoding="utf-8")
+    assert ten_steps.losses == pytest.approx(json.loads(GOLDEN.read_text(encoding="utf-8")), rel=1e-4)
+
+
+def test_the_reference_is_the_same_wherever_its_logprobs_come_from(
+    two: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    base, first = str(small.first), tmp_path / "first"
+    train(two, small, "train_dpo", (base, base, base, str(paired_run), 0, str(first)), LORA)
+    told = {}
+    for source in ("copy", "precomputed", "adapters_off"):
+        # The second round, as the policy begins at its reference in the first.
+        arguments = (str(first), base, base, str(paired_run), 0, str(tmp_path / source))
+        told[source] = train(two, small, "train_dpo", arguments, LORA, f"learner.dpo.reference={source}")
+    assert told["copy"][0]["margin"] > 1e-4
+    for source, steps in told.items():
+        for ours, theirs in zip(told["copy"], steps, strict=True):
+            assert theirs == pytest.approx(ours, abs=1e-5), source
+        assert furthest(weights_of(tmp_path / "copy"), weights_of(tmp_path / source)) < 1e-5
+
+
+def test_a_reference_that_moves_is_the_policy_of_the_rounds_start(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    for source in ("copy", "precomputed"):
+        arguments = (str(small.second), str(small.first), str(small.second), str(paired_run), 0, str(tmp_path / source))
+        steps = train(one, small, "train_dpo", arguments, f"learner.dpo.reference={source}")
+        assert steps[0]["margin"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_trained_policy_is_kept_and_used_for_its_own_folder_alone(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    base, run = str(small.first), str(paired_run)
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    train(one, small, "train_dpo", (base, base, base, run, 0, str(first)))
+    shutil.copytree(first, copy)
+    sent = ray.get(one.ranks[0].weights.remote(str(copy), 1), timeout=60)
+    assert json.loads((first / "weights.json").read_text(encoding="utf-8")) == {"checksum": sent.checksum}
+    assert furthest(sent.tensors, weights_of(first)) == 0.0
+    assert ray.get(one.ranks[0].weights.remote(base, 0), timeout=60).checksum != sent.checksum
+
+    kept = train(one, small, "train_dpo", (str(copy), base, base, run, 0, str(tmp_path / "kept")))
+    # Another training in between, so that the next one reads the folder.
+    train(one, small, "train_dpo", (base, base, base, run, 0, str(tmp_path / "other")))
+    read = train(one, small, "train_dpo", (str(copy), base, base, run, 0, str(tmp_path / "read")))
+    assert kept == read and furthest(weights_of(tmp_path / "kept"), weights_of(tmp_path / "read")) == 0.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """A run whose round 0 has a checkpoint, and whose round 1 has its pairs and is to be learnt."""
+
+    run: RunFolder
+    small: Any
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.run.path / "round-000" / "checkpoint"
+
+    def learn(self, group: LearnerGroup, base: Path, *overrides: str) -> Path:
+        def trained(method: str, *arguments: Any) -> Iterator[Any]:
+            yield from train(group, self.small, method, arguments, *overrides)
+
+        learners = SimpleNamespace(train=trained, logprob_gap=lambda *_: {"mean": 0.0, "max": 0.0, "tokens": 1.0})
+        fleet: Any = SimpleNamespace(learners=learners)
+        return learn(self.run, self.small.config(*overrides), fleet, self.checkpoint, base, 1)
+
+
+@pytest.fixture
+def second_round(small: Any, paired_run: Path, tmp_path: Path) -> Iterator[Round]:
+    with RunFolder.open(tmp_path, "run", {}) as run:
+        shutil.copytree(small.second, run.path / "round-000" / "checkpoint")
+        shutil.copytree(paired_run / "round-000" / "pairs", run.path / "round-001" / "pairs")
+        shutil.copytree(paired_run / "round-000" / "candidates", run.path / "round-001" / "candidates")
+        for name in ("round-000", "round-001"):
+            run.finish(f"{name}/sample", judging={}, version=0)
+        run.finish("round-001/pairs", pairs=5)
+        yield Round(run, small)
+
+
+def other_architecture(small: Any, folder: Path) -> Path:
+    """A policy of another width."""
+    from rlaif.models.new_policy import new_policy
+
+    policy = small.config().policy
+    size = {"hidden": 32, "layers": 2, "heads": 2, "intermediate": 64, "vocabulary": 300, "positions": 256}
+    language = policy.language_model.model_copy(update=size)
+    new_policy(policy.settings(), language, REPORTS, seed=1).save_pretrained(folder, small.root / "encoder.safetensors")
+    return folder
+
+
+def test_what_fails_leaves_the_last_checkpoint_and_no_new_one(
+    one: LearnerGroup, small: Any, second_round: Round, tmp_path: Path
+) -> None:
+    before = checksum_of(second_round.checkpoint)
+
+    def untouched() -> bool:
+        left = {path.name for path in (second_round.run.path / "round-001").iterdir()}
+        return checksum_of(second_round.checkpoint) == before and left == {"pairs", "candidates"}
+
+    with pytest.raises(LearningFailed, match=r"step \d of 4 has loss .* nothing was saved. Lower this training's lr"):
+        second_round.learn(one, small.first, "learner.dpo.lr=1e30", "learner.dpo.warmup=0")
+    assert untouched()
+
+    def starve(_: Any) -> None:
+        Policy.fed = Policy.forward  # type: ignore[attr-defined]
+        Policy.forward = lambda *_: torch.empty(2**46, dtype=torch.uint8)  # type: ignore[method-assign]
+
+    def feed(_: Any) -> None:
+        Policy.forward = Policy.fed  # type: ignore[attr-defined, method-assign]
+
+    other = other_architecture(small, tmp_path / "other")
+    with pytest.raises(PolicyError, match=r"other is of another architecture than .*hidden_size 32 for 64"):
+        second_round.learn(one, other)
+    assert untouched()
+
+    ray.get([rank.__ray_call__.remote(starve) for rank in one.ranks], timeout=60)
+    try:
+        with pytest.raises(LearnerOutOfMemory, match=r"not enough memory .*lower learner.micro_batch=2 .*offload=opt"):
+            second_round.learn(one, small.first)
+    finally:
+        ray.get([rank.__ray_call__.remote(feed) for rank in one.ranks], timeout=60)
+    assert untouched()
+
+    # The same group goes on.
+    assert Policy.from_pretrained(second_round.learn(one, small.first)).positions == 256
