@@ -26,17 +26,20 @@ from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Comparison, Dropped, Judgement, Pair, Study
 
 ROUND = "round-000"
+PROVENANCE = "provenance.json"
 _THRESHOLD_STRATEGIES = ("strategy1", "strategy2")
 
 
-def recorded(config: Config) -> dict[str, Any]:
-    """The configuration as the run keeps it, with the checksum of the file that it starts from: another content under
-    the same name is another run.
-    """
-    plain = config.plain()
-    if config.start.file is not None:
-        plain["start"]["sha256"] = _checksum(config)
-    return plain
+def check_unchanged(run: RunFolder, config: Config) -> None:
+    """Raises ConfigurationError where the file that the run starts from has another content than when it was taken."""
+    if config.start.file is None or not (run.path / PROVENANCE).is_file():
+        return
+    ((name, checksum),) = start_checksum(config).items()
+    if run.read_json(PROVENANCE)["data"].get(name) != checksum:
+        raise ConfigurationError(
+            f"{name} has changed since the run {config.run.name} took it: give the new content another run.name, "
+            "or the file its old content"
+        )
 
 
 def start_checksum(config: Config) -> dict[str, str]:

@@ -13,7 +13,7 @@ from actors.earlier_run import take_over
 from actors.fleet import Fleet
 from actors.heldout import evaluate
 from actors.ingest_stage import ingest_studies
-from actors.own_start import check_start, recorded, start_checksum, take_start
+from actors.own_start import check_start, check_unchanged, start_checksum, take_start
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
 from actors.rounds import learn, make_pairs, sample_and_judge, sampling_ahead
 from actors.sampling_plan import round_name
@@ -42,7 +42,8 @@ def main(config: Config) -> None:
     if not (config.run.root / config.run.name / CONFIG_FILE).is_file():
         check_trainings(config)
         check_memory(config)
-    with RunFolder.open(config.run.root, config.run.name, recorded(config)) as run:
+    with RunFolder.open(config.run.root, config.run.name, config.plain()) as run:
+        check_unchanged(run, config)
         if not run.done("summary") or run.facts("summary")["rounds"] < config.run.rounds:
             with joined(config):
                 align(run, config)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from actors.own_start import check_start, pairing_of, recorded, start_checksum, take_start
+from actors.own_start import check_start, check_unchanged, pairing_of, start_checksum, take_start
 from actors.preparation import TooManyBad
 from actors.rounds import learn, make_pairs
 from rlaif.config import ConfigurationError
@@ -18,7 +18,6 @@ from rlaif.preferences.examples import Answer, examples_of
 from rlaif.preferences.own_file import OwnFileError
 from rlaif.preferences.own_rows import LeftOut
 from rlaif.records import Candidate, Case, Dropped, Judgement, Pair, Split, Study
-from rlaif.run_configuration import ConfigurationDiffers
 
 if TYPE_CHECKING:
     from rlaif.config import Config
@@ -45,7 +44,7 @@ class Start:
         return self.configured("experiment=smoke", *here, f"start.{key}={self.file}", *overrides)
 
     def open(self, config: "Config") -> RunFolder:
-        run = RunFolder.open(config.run.root, config.run.name, recorded(config))
+        run = RunFolder.open(config.run.root, config.run.name, config.plain())
         if not run.done("studies"):
             run.replace("studies", Study, STUDIES)
             run.finish("studies", seconds=0.0)
@@ -156,9 +155,7 @@ def test_pairs_are_learnt_as_they_are_and_no_gap_is_made_up(start: Start) -> Non
         assert start_checksum(config) == {key: told["given"]["sha256"]} and run.facts("round-000/sample")["given"]
 
 
-def test_an_import_that_was_killed_goes_on_and_another_content_is_another_run(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_that_was_killed_goes_on(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     start.write([{"study_id": "a", "chosen": "Nodule.", "rejected": "Clear."}])
     config = start.config("pairs")
     finish = RunFolder.finish
@@ -177,9 +174,22 @@ def test_an_import_that_was_killed_goes_on_and_another_content_is_another_run(
     with start.open(config) as run:
         take_start(run, config, NO_FLEET, CASES)
         assert len(run.read("round-000/candidates", Candidate)) == 2 and len(run.read("round-000/pairs", Pair)) == 1
-    start.write([{"study_id": "a", "chosen": "Nodule.", "rejected": "Cyst."}])
-    with pytest.raises(ConfigurationDiffers, match=r"start\.sha256"):
-        start.open(config)
+
+
+def test_a_file_may_be_mended_until_it_is_taken_and_is_another_run_then(start: Start) -> None:
+    start.write([{"study_id": "nowhere", "chosen": "Nodule.", "rejected": "Clear."}])
+    config = start.config("pairs")
+    with start.open(config) as run, pytest.raises(OwnFileError, match="no row that can be used"):
+        check_start(run, config)
+    start.write([{"study_id": "a", "chosen": "Nodule.", "rejected": "Clear."}])
+    with start.open(config) as run:
+        check_unchanged(run, config)
+        check_start(run, config)
+        run.write_json("provenance.json", {"data": start_checksum(config)})
+        check_unchanged(run, config)
+        start.write([{"study_id": "a", "chosen": "Nodule.", "rejected": "Cyst."}])
+        with pytest.raises(ConfigurationError, match=r"rows\.jsonl has changed since the run smoke took it"):
+            check_unchanged(run, config)
 
 
 @pytest.mark.parametrize(
