@@ -104,7 +104,7 @@ class Learner:
 
     def logprob_gap(self, folder: str, run: str, round_: int) -> dict[str, float]:
         """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates."""
-        policy = self._frozen(Path(folder))
+        policy = self._frozen(Path(folder)).to(self.device)
         gaps = []
         rows = Table(Path(run) / f"round-{round_:03d}" / "candidates", Candidate).iterate()
         for one in islice((row for row in rows if row.token_ids), self.settings.gap_candidates):
@@ -143,7 +143,7 @@ class Learner:
         if kept is not None and kept.is_of(place):
             policy, checksum = kept.policy, kept.checksum
         else:
-            policy = self._frozen(place)
+            policy = self._frozen(place).to(self.device)
             checksum = checksum_of(policy.weights())
         client = SamplerClient(samplers, parallel, timeout_s)
         beside = transfer(policy, self.rank, road, client, meeting, version, checksum)
@@ -260,7 +260,7 @@ class Learner:
         alike = kept is not None and replace(kept.form, lora=None, base=None) == form
         if kept is not None and alike and kept.is_of(folder):
             return kept.policy
-        return load_policy(folder, form).to(self.device).requires_grad_(False)
+        return load_policy(folder, form).requires_grad_(False)
 
     def _load(self, folder: Path, form: PolicyForm) -> Policy:
         """The policy of a folder, to be trained."""
@@ -270,7 +270,7 @@ class Learner:
         whole = form.lora is None or form.base is not None
         if kept is not None and kept.form == form and whole and kept.is_of(folder):
             return kept.policy
-        return load_policy(folder, form).to(self.device)
+        return load_policy(folder, form)
 
     def _features(self, keys: list[str | None]) -> list[VisualInput] | None:
         """What the policy sees of each key; the same key is read once."""

@@ -1,20 +1,68 @@
 """How a policy's weights come from the learners to the samplers: who asks for a sync does not know the road."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from actors.learner_group import LearnerGroup
-from actors.remote import Actor, ActorLost, answer
+from actors.remote import Actor, answer
+from rlaif.weight_roads import Road, road_of
+
+# Sends a policy folder's weights from the learners to the samplers under a version, each wait within the timeout;
+# gives what every sampler then uses. A road keeps nothing between two syncs: learners and samplers may be others then.
+WeightRoad: TypeAlias = Callable[[LearnerGroup, Sequence[Actor], Path, int, float], list[tuple[int, str]]]
+
+
+class StaleWeights(RuntimeError):
+    """A sampler's weights are not the ones that it was told to use."""
 
 
 def send_weights(
     learners: LearnerGroup, samplers: Sequence[Actor], policy: Path, version: int, timeout_s: float
 ) -> None:
-    """Gives all samplers the weights of a policy folder, and proves that they use them."""
+    """Gives all samplers the weights of a policy folder, and proves that they use them.
+
+    Raises StaleWeights where one uses others afterwards, and ActorLost where one gave no answer.
+    """
+    road = road_of(learners.config)
+    for number, in_use in enumerate(states := _ROADS[road](learners, samplers, policy, version, timeout_s)):
+        if in_use != (version, states[0][1]):
+            raise StaleWeights(
+                f"sampler {number} uses weights version {in_use[0]} of checksum {in_use[1]} where version {version} of "
+                f"checksum {states[0][1]} was sent by {road}: start the run again, it goes on from its last checkpoint"
+            )
+
+
+def _through_the_object_store(
+    learners: LearnerGroup, samplers: Sequence[Actor], policy: Path, version: int, timeout_s: float
+) -> list[tuple[int, str]]:
+    """One object for all samplers of a node, which read it where it lies; adapters alone where only they train."""
     weights: Any = learners.ranks[0].weights.remote(str(policy), version)
-    loads: list[Any] = [sampler.load.remote(weights) for sampler in samplers]
-    for number, load in enumerate(loads):
-        in_use = answer(load, timeout_s, f"sampler {number} in a weight update")
-        if in_use[0] != version:
-            raise ActorLost(f"sampler {number} uses weights version {in_use[0]} where {version} was sent")
+    loads = [sampler.load.remote(weights) for sampler in samplers]
+    return [answer(load, timeout_s, f"sampler {number} in a weight update") for number, load in enumerate(loads)]
+
+
+def _between_gpus(
+    learners: LearnerGroup, samplers: Sequence[Actor], policy: Path, version: int, timeout_s: float
+) -> list[tuple[int, str]]:
+    """From the GPUs of the learners into the engines by vLLM's weight transfer; what engines do not hold, beside it.
+
+    All ranks gather what is shared out over them, and rank 0 sends.
+    """
+    road, parallel = road_of(learners.config), learners.config.sampler.tensor_parallel
+    host, port = answer(learners.ranks[0].address.remote(), timeout_s, "learner 0 in a weight update")
+    calls = [
+        rank.transfer.remote(str(policy), version, road, list(samplers), parallel, (host, port), timeout_s)
+        for rank in learners.ranks
+    ]
+    for number, call in enumerate(calls[1:], 1):
+        answer(call, timeout_s, f"learner {number} in a weight update")
+    adopted = [sampler.adopt.remote(calls[0]) for sampler in samplers]
+    return [answer(one, timeout_s, f"sampler {number} in a weight update") for number, one in enumerate(adopted)]
+
+
+_ROADS: dict[Road, WeightRoad] = {
+    "object_store": _through_the_object_store,
+    "nccl": _between_gpus,
+    "ipc": _between_gpus,
+}

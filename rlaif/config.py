@@ -22,6 +22,7 @@ from rlaif.serve_settings import ServeSettings
 from rlaif.start_settings import StartSettings
 from rlaif.storage import is_remote
 from rlaif.volumes.recipes import check_recipe
+from rlaif.weight_roads import check_road
 
 
 class ConfigurationError(ValueError):
@@ -80,6 +81,19 @@ class SamplerSettings(Section):
     """GiB for the engine's cache on a CPU."""
     timeout_s: float = Field(gt=0)
     """Longest wait for the next report."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> "SamplerSettings":
+        """An engine takes as many GPUs as it is split over; one that is not split may take a part of one."""
+        split = self.tensor_parallel
+        if self.gpus and (split > 1 or self.gpus > 1) and self.gpus != split:
+            whole = split == 1 and self.gpus % 1 == 0
+            fix = f"sampler.tensor_parallel={self.gpus:g}" if whole else f"sampler.gpus={split}"
+            raise ValueError(
+                f"an engine of sampler.tensor_parallel={split} stands on {split} whole GPUs, and sampler.gpus="
+                f"{self.gpus:g} are for each engine: set {fix}, and sampler.actors for more engines"
+            )
+        return self
 
 
 class RecipeChoice(Section):
@@ -196,6 +210,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         check_lengths(self)
+        check_road(self)
         check_judges(self)
         check_start(self)
         if self.policy.path is None:

@@ -172,7 +172,7 @@ def test_sampler_and_learner_agree_and_a_sync_reaches_every_part(
     sampler = Fleet(config, vision).samplers(tmp_path / "policy-1", 0).actors[0]
     try:
         before = sample(sampler, cases)
-        sent = learner.weights(tmp_path / "policy-2", 1)
+        sent = learner.ranks[0].weights.remote(str(tmp_path / "policy-2"), 1)
         assert ray.get(sampler.load.remote(sent), timeout=60) == (1, ray.get(sent).checksum)
         after = sample(sampler, cases)
     finally:
@@ -232,7 +232,7 @@ def test_an_encoder_that_trains_is_saved_and_reaches_the_sampler(
 
     sampler = Fleet(config, vision).samplers(base, 0).actors[0]
     try:
-        sent = learner.weights(trained, 1)
+        sent = learner.ranks[0].weights.remote(str(trained), 1)
         assert ray.get(sampler.load.remote(sent), timeout=60) == (1, ray.get(sent).checksum)
         weights = ray.get(sent).tensors
         candidates = sample(sampler, cases)

@@ -1,0 +1,148 @@
+"""The learners' side of vLLM's weight transfer between GPUs (NCCL) or within one (CUDA IPC)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import deepspeed
+import ray
+from torch import Tensor, nn
+
+from actors.remote import Actor
+from actors.weights import Weights
+from rlaif.models.adapters import adapted_layers, adapter_of, is_adapter
+from rlaif.models.policy import Policy
+from rlaif.weight_roads import Road
+
+# Up to the first number: a layer of the model, whose weights are gathered together.
+_LAYER = re.compile(r"^(.*?\.\d+)\.")
+
+
+class PolicySource:
+    """A policy's weights as vLLM's trainer side asks for them: what they are, and one after another.
+
+    Adapters are merged. With ZeRO 3 the ranks' shares are gathered layer by layer, so that never more than one layer is
+    whole: all ranks must go through it together.
+    """
+
+    def __init__(self, policy: Policy, part: str) -> None:
+        """`part` is the part of the policy whose weights are given, by the names that they have within it."""
+        module = getattr(policy, part)
+        self._layers = adapted_layers(module)
+        tied = part == "language_model" and policy.language_model.config.tie_word_embeddings
+        self._state: dict[str, Tensor] = {
+            name: one
+            for name, one in module.state_dict(keep_vars=True).items()
+            if not (tied and name == "lm_head.weight")
+        }
+
+    def metadata(self) -> list[Any]:
+        """Name, dtype and whole shape of each weight, in the order in which they are given."""
+        from vllm.distributed.weight_transfer.base import ParamMeta
+
+        return [
+            ParamMeta(_bare(name), one.dtype, tuple(getattr(one, "ds_shape", one.shape)))
+            for name, one in self._state.items()
+            if not is_adapter(name)
+        ]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for _, group in groupby(self._state.items(), key=lambda item: _layer(item[0])):
+            tensors = dict(group)
+            shared = [one for one in tensors.values() if hasattr(one, "ds_id")]
+            with deepspeed.zero.GatheredParameters(shared, modifier_rank=None, enabled=bool(shared)):
+                for name, one in tensors.items():
+                    if is_adapter(name):
+                        continue
+                    layer = self._layers.get(_bare(name))
+                    whole = one.detach() if layer is None else adapter_of(layer).merged_into(one.detach())
+                    # What was gathered is gone when its layer is: the sender may still hold it then.
+                    yield _bare(name), whole.clone() if shared else whole.contiguous()
+
+
+class SamplerClient:
+    """What vLLM's trainer side tells the samplers' engines, each of which is given its own ranks."""
+
+    def __init__(self, samplers: Sequence[Actor], parallel: int, timeout_s: float) -> None:
+        self.samplers, self.parallel, self.timeout_s = samplers, parallel, timeout_s
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Has the engines meet the sender, which is rank 0."""
+        infos = [dict(init_info) for _ in self.samplers]
+        for number, info in enumerate(infos):
+            if "rank_offset" in info:
+                info["rank_offset"] = 1 + number * self.parallel
+        self._all("init_weight_transfer_engine", [{"init_info": info} for info in infos])
+
+    def start_weight_update(self) -> None:
+        """Has the engines take weights from now on."""
+        self._all("start_weight_update", [{} for _ in self.samplers])
+
+    def update_weights(self, update_info: Any) -> None:
+        """Has the engines receive what is sent meanwhile."""
+        self._all("update_weights", [{"update_info": update_info} for _ in self.samplers])
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Has the engines use what came."""
+        self._all("finish_weight_update", [{} for _ in self.samplers])
+
+    def shutdown_weight_transfer_engine(self) -> None:
+        """Has the engines leave the sender."""
+        self._all("shutdown_weight_transfer_engine", [{} for _ in self.samplers])
+
+    def _all(self, step: str, informed: list[dict[str, Any]]) -> None:
+        calls = [one.transfer.remote(step, info) for one, info in zip(self.samplers, informed, strict=True)]
+        ray.get(calls, timeout=self.timeout_s)
+
+
+def transfer(
+    policy: Policy, rank: int, road: Road, client: SamplerClient, meeting: tuple[str, int], version: int, checksum: str
+) -> Weights:
+    """Sends the language model into the samplers' engines; gives what stands beside it, under the same version.
+
+    Every rank of the learners calls it, with the same policy.
+    """
+    from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+    from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+    from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+    source: Any = PolicySource(policy, "language_model")
+    if road == "nccl":
+        world = 1 + len(client.samplers) * client.parallel
+        info: Any = NCCLTrainerInitInfo(
+            master_address=meeting[0], master_port=meeting[1], world_size=world, rank=rank, packed=True
+        )
+    else:
+        info = IPCTrainerInitInfo(rank=rank, packed=True)
+    engine = WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)
+    try:
+        engine.send_weights()
+    finally:
+        engine.shutdown()
+    if rank == 0:
+        client.shutdown_weight_transfer_engine()
+    return Weights(version, checksum, _beside(policy))
+
+
+def _beside(policy: Policy) -> dict[str, Tensor]:
+    """What a sampler's own process holds: connector and encoder, and the embeddings of words."""
+    words: Any = policy.language_model.get_input_embeddings()
+    tensors: dict[str, Tensor] = {}
+    for part, module in (("connector", policy.connector), ("encoder", policy.encoder)):
+        if isinstance(module, nn.Module):
+            tensors |= {f"{part}.{name}": one.cpu() for name, one in PolicySource(policy, part)}
+    name = next(name for name, one in policy.named_parameters() if one is words.weight)
+    shared = hasattr(words.weight, "ds_id")
+    with deepspeed.zero.GatheredParameters([words.weight], modifier_rank=None, enabled=shared):
+        tensors[name] = words.weight.detach().cpu().clone()
+    return tensors
+
+
+def _bare(name: str) -> str:
+    return name.replace(".base_layer.", ".")
+
+
+def _layer(name: str) -> str:
+    found = _LAYER.match(name)
+    return found.group(1) if found else ""
