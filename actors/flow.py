@@ -1,30 +1,35 @@
 """What is in flight between samplers, judges and the controller; it is bounded, whatever the number of cases."""
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import ray
 
 from actors.fleet import JudgePool
 from actors.judge import Judged
-from actors.remote import Actor, ActorLost, answer
+from actors.remote import Actor, ActorDied, ActorLost, answer
 from actors.requests import Request
 from actors.sampler_group import SamplerGroup
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase
 from rlaif.records import Candidate
 
-# Requests of one call to a sampler, and such calls in its queue.
-REQUESTS_A_CALL = 512
-CALLS_AHEAD = 2
+# Candidates that a sampler is asked for at a time, in those that its engine writes at once: some are being written,
+# whole cases wait for their last one, and the next ones must be there when a place becomes free.
+ASKED_AHEAD = 2
+# Requests are sent in batches of at least this part of them, except for the last.
+FEEDS_A_FILLING = 8
 # Batches that wait for a judge before samplers are waited for no longer: what they have written stays with them.
 WAITING_BATCHES = 64
 
+_stages = itertools.count()
+
 
 class AllSampled:
-    """Says that every sampler has ended."""
+    """Says that every candidate has been written."""
 
 
 Result: TypeAlias = list[Candidate] | Judged | AllSampled
@@ -38,8 +43,22 @@ class _Call:
     number: int
 
 
+@dataclass
+class _Sampler:
+    """One of the samplers, its stream of candidates, and the requests that it has not answered."""
+
+    number: int
+    actor: Actor
+    stream: Any = None
+    asked: dict[tuple[str, str | None], Request] = field(default_factory=dict)
+
+
 class Flow:
-    """Candidates from the samplers and judgements from the judges, as they come; bounds what is in flight."""
+    """Candidates from the samplers and judgements from the judges, as they come; bounds what is in flight.
+
+    A sampler that dies is replaced; what it had not answered is asked again, and comes out the same, for a
+    candidate's seed does not depend on who writes it.
+    """
 
     def __init__(
         self,
@@ -49,21 +68,50 @@ class Flow:
         requests: Sequence[Request],
         round_: int,
     ) -> None:
-        self.timeout_s, self.round = config.sampler.timeout_s, round_
-        standing: list[Actor] = samplers.actors if samplers is not None else []
-        chunk = max(1, min(REQUESTS_A_CALL, -(-len(requests) // max(1, len(standing)))))
-        self._chunks = deque(requests[i : i + chunk] for i in range(0, len(requests), chunk))
-        self._streams: dict[Any, Any] = {}
+        self.timeout_s, self.round, self._stage = config.sampler.timeout_s, round_, next(_stages)
+        self._asked_ahead = ASKED_AHEAD * config.sampler.max_sequences
+        self._group, self._requests, self._sent = samplers, requests, 0
+        self._again: deque[Request] = deque()
+        self._samplers = [_Sampler(number, one) for number, one in enumerate(samplers.actors if samplers else ())]
         self._judging: dict[Any, _Call] = {}
         self._waiting: dict[str, deque[list[JudgedCase]]] = {pool.name: deque() for pool in pools}
         self._pools = {pool.name: pool for pool in pools}
-        for _ in range(CALLS_AHEAD):
-            for sampler in standing:
-                self._ask(sampler)
+        self._feed()
 
-    def _ask(self, sampler: Any) -> None:
-        if self._chunks:
-            self._streams[sampler.sample.remote(self._chunks.popleft(), self.round)] = sampler
+    def _left(self) -> int:
+        """Requests that no sampler has."""
+        return len(self._requests) - self._sent + len(self._again) if self._samplers else 0
+
+    def _unanswered(self) -> int:
+        return self._left() + sum(len(one.asked) for one in self._samplers)
+
+    def _feed(self) -> None:
+        """Sends every sampler what it has room for, and no more than its share, so that all end at the same time."""
+        for sampler in sorted(self._samplers, key=lambda one: len(one.asked)):
+            if not self._left():
+                return
+            room = self._asked_ahead - sum(one.n for one in sampler.asked.values())
+            if sampler.asked and room < self._asked_ahead / FEEDS_A_FILLING:
+                continue
+            share = -(-self._unanswered() // len(self._samplers)) - len(sampler.asked)
+            batch: list[Request] = []
+            while self._left() and len(batch) < share and (room > 0 or not (batch or sampler.asked)):
+                batch.append(self._take())
+                room -= batch[-1].n
+            if batch:
+                self._ask(sampler, batch)
+
+    def _take(self) -> Request:
+        if self._again:
+            return self._again.popleft()
+        self._sent += 1
+        return self._requests[self._sent - 1]
+
+    def _ask(self, sampler: _Sampler, batch: list[Request]) -> None:
+        sampler.asked |= {one.key: one for one in batch}
+        sampler.actor.feed.remote(self._stage, batch)
+        if sampler.stream is None:
+            sampler.stream = sampler.actor.sample.remote([], self.round, self._stage)
 
     def judge(self, judge: str, batch: list[JudgedCase]) -> None:
         """Sends a batch to the least busy actor of a judge, or keeps it until one is free."""
@@ -82,27 +130,48 @@ class Flow:
             load[number] += 1
 
     def results(self) -> Iterator[Result]:
-        """Yields a case's candidates, what a judge made of a batch, and once that every sampler has ended."""
-        told = not self._streams
-        while self._streams or self._judging or any(self._waiting.values()):
-            full = max((len(one) for one in self._waiting.values()), default=0) >= WAITING_BATCHES
-            streams = [] if full else [*self._streams]
-            timeout_s = max([self.timeout_s, *(call.pool.call_timeout_s for call in self._judging.values())])
-            ready, _ = ray.wait([*self._judging, *streams], timeout=timeout_s, fetch_local=False)
-            if not ready:
-                raise ActorLost(f"neither sampler nor judge gave anything in {timeout_s:g} s")
-            one: Any = ready[0]
-            if one in self._judging:
-                pool = self._judging.pop(one).pool
-                yield answer(one, pool.call_timeout_s, f"judge {pool.name}")
-                self._dispatch(pool)
-                continue
-            try:
-                reference = next(one)
-            except StopIteration:
-                self._ask(self._streams.pop(one))
-                if not self._streams and not told:
-                    told = True
-                    yield AllSampled()
-                continue
-            yield answer(reference, self.timeout_s, "sampler")
+        """Yields a case's candidates, what a judge made of a batch, and once that all candidates are written."""
+        try:
+            while self._unanswered() or self._judging or any(self._waiting.values()):
+                one = self._next()
+                if one in self._judging:
+                    pool = self._judging.pop(one).pool
+                    yield answer(one, pool.call_timeout_s, f"judge {pool.name}")
+                    self._dispatch(pool)
+                    continue
+                sampler = next(sampler for sampler in self._samplers if sampler.stream is one)
+                candidates = self._candidates(sampler)
+                self._feed()
+                if candidates:
+                    yield candidates
+                    if not self._unanswered():
+                        yield AllSampled()
+        finally:
+            for sampler in self._samplers:
+                sampler.actor.feed.remote(self._stage, [], end=True)
+
+    def _next(self) -> Any:
+        """The stream or call that has something."""
+        full = max((len(one) for one in self._waiting.values()), default=0) >= WAITING_BATCHES
+        streams = [] if full else [one.stream for one in self._samplers if one.asked]
+        timeout_s = max([self.timeout_s, *(call.pool.call_timeout_s for call in self._judging.values())])
+        ready, _ = ray.wait([*self._judging, *streams], timeout=timeout_s, fetch_local=False)
+        if not ready:
+            raise ActorLost(f"neither sampler nor judge gave anything in {timeout_s:g} s")
+        return ready[0]
+
+    def _candidates(self, sampler: _Sampler) -> list[Candidate]:
+        """A case's candidates; none where the sampler had nothing to do for long, or was lost and is replaced."""
+        try:
+            candidates: list[Candidate] = answer(next(sampler.stream), self.timeout_s, f"sampler {sampler.number}")
+        except StopIteration:
+            sampler.stream = sampler.actor.sample.remote([], self.round, self._stage)
+            return []
+        except ActorDied as reason:
+            assert self._group is not None
+            sampler.actor = self._group.replace(sampler.number, sampler.actor, reason)
+            self._again.extend(sampler.asked.values())
+            sampler.asked, sampler.stream = {}, None
+            return []
+        del sampler.asked[candidates[0].case_id, candidates[0].feature_key]
+        return candidates

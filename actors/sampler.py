@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from rlaif.vision import Vision
 IDLE_S = 60.0
 # Sequences given to the engine, in those that it writes at once: some wait, so that none of its places stays empty.
 AHEAD = 1.125
+# How long a part of an engine may take to end, once the others have lost it.
+DYING_S = 10.0
 
 
 @dataclass
@@ -186,8 +189,9 @@ class Sampler:
         try:
             return list(self.engine.step())
         except (RuntimeError, TimeoutError):
-            parts = getattr(self.engine.model_executor, "workers", ())
-            if not all(part.proc.is_alive() for part in parts):
+            parts = [part.proc.sentinel for part in getattr(self.engine.model_executor, "workers", ())]
+            # The others notice before the system has ended it.
+            if parts and wait(parts, DYING_S):
                 os._exit(1)
             raise
 

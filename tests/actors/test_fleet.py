@@ -44,7 +44,7 @@ def test_roles_that_do_not_fit_are_refused_with_their_sum(small: Any) -> None:
 
 
 def test_a_sampler_killed_at_its_start_is_named(cluster: None, small: Any) -> None:
-    fleet = Fleet(small.config(), small.features)
+    fleet = Fleet(small.config("sampler.restarts=0"), small.features)
     killer = threading.Timer(2.0, lambda: ray.kill(fleet._samplers.actors[0]))
     killer.start()
     with pytest.raises(ActorLost, match="sampler 0 at its start died: "):

@@ -10,7 +10,8 @@ import torch
 from ray.exceptions import RayTaskError
 
 from actors.fleet import Fleet
-from actors.sampler import Request, StaleWeights
+from actors.requests import Request
+from actors.sampler import StaleWeights
 from actors.weights import Weights, checksum_of
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy
@@ -47,6 +48,12 @@ def sample(sampler: Any, requests: Sequence[Request], round_: int = 0) -> list[C
 
 def six(number: int, **changed: Any) -> Request:
     return Request(case(number), **({"feature_key": f"f{number}", "n": 6, "temperature": 1.0} | changed))
+
+
+def written(candidate: Candidate) -> tuple[str, tuple[int, ...], int, int, str]:
+    """What must not depend on who wrote it, when, and beside what."""
+    one = candidate
+    return one.text, one.token_ids, one.seed, one.attempt, one.finish_reason
 
 
 def gap(policy: Policy, features: Path, candidates: Sequence[Candidate], key: str | None = None) -> float:
@@ -141,8 +148,68 @@ def test_a_report_cut_off_is_written_again_and_then_stands_as_unusable(sampler: 
         (attempts - 1, False, small.config().sampler.max_tokens)
     }
     assert {one.attempt for one in whole} == set(range(attempts))
-    again = [one for one in candidates if one.attempt == 1]
-    assert len({one.seed for one in candidates}) == len(candidates) and again
+    assert len({one.seed for one in candidates}) == len(candidates)
+    # Whichever of its fellows failed, a candidate's seed follows from case, attempt and index.
+    assert len({(one.case_id, one.attempt, one.seed - one.index) for one in candidates}) == len(
+        {(one.case_id, one.attempt) for one in candidates}
+    )
+
+
+def test_neither_order_nor_company_changes_what_is_written(sampler: Any) -> None:
+    requests = [six(number) for number in range(8)]
+    forward = {one.candidate_id: written(one) for one in sample(sampler, requests)}
+    assert {one.candidate_id: written(one) for one in sample(sampler, requests[::-1])} == forward
+    alone = {one.candidate_id: written(one) for one in sample(sampler, requests[3:4])}
+    assert len(alone) == 6 and alone.items() <= forward.items()
+
+
+def test_requests_are_fed_while_it_writes_and_a_new_stage_ends_the_old(sampler: Any) -> None:
+    sampler.feed.remote(1, [six(0), six(1)])
+    first = sampler.sample.remote([], 0, 1)
+    assert {one.case_id for one in ray.get(next(first), timeout=60)} <= {"case-0", "case-1"}
+    sampler.feed.remote(1, [six(2)])
+    assert {ray.get(next(first), timeout=60)[0].case_id for _ in range(2)} >= {"case-2"}
+
+    # It would wait for more, and is still to write the case of the earlier stage.
+    sampler.feed.remote(1, [six(number) for number in range(3, 8)])
+    sampler.feed.remote(2, [six(5)])
+    second = sampler.sample.remote([], 0, 2)
+    assert [one.index for one in ray.get(next(second), timeout=60)] == list(range(6))
+    sampler.feed.remote(1, [six(6)])
+    sampler.feed.remote(2, [], end=True)
+    with pytest.raises(StopIteration):
+        next(second)
+
+
+def test_new_weights_wait_until_a_stream_has_ended(sampler: Any, small: Any) -> None:
+    stream = sampler.sample.remote([six(number) for number in range(8)], 0)
+    sent = weights_of(small.second, 9)
+    load = sampler.load.remote(sent)
+    candidates = [one for item in stream for one in ray.get(item, timeout=120)]
+    assert len(candidates) == 48 and {one.policy_version for one in candidates} == {0}
+    assert gap(Policy.from_pretrained(small.first), small.features, candidates) < 1e-4
+    assert ray.get(load, timeout=60) == (9, sent.checksum)
+
+
+def test_new_weights_are_refused_while_requests_are_running(sampler: Any, small: Any) -> None:
+    def load_amid(actor: Any, requests: list[Request], weights: Weights) -> tuple[str, tuple[int, str]]:
+        stream = actor.sample(requests, 0)
+        next(stream)
+        try:
+            actor.load(weights)
+        except RuntimeError as error:
+            return f"{type(error).__name__}: {error}", actor.ready()
+        finally:
+            stream.close()
+        return "", actor.ready()
+
+    before = ray.get(sampler.ready.remote(), timeout=60)
+    requests = [six(number) for number in range(8)]
+    call = sampler.__ray_call__.remote(load_amid, requests, weights_of(small.second, 5))
+    words, after = ray.get(call, timeout=120)
+    assert words == "StaleWeights: version 5 came while requests were running: wait for them, then load"
+    assert after == before
+    assert gap(Policy.from_pretrained(small.first), small.features, sample(sampler, [six(0)])) < 1e-4
 
 
 def test_greedy_decoding_is_not_tried_again(sampler: Any) -> None:
