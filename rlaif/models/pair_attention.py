@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rlaif.models.pair_tokens import PairTokens
+from rlaif.models.settings import PolicyError
 
 _NAME = "pairs"
 
@@ -36,9 +37,13 @@ def pair_attention(
     """The attention's output `[1, N, heads, size]` from `[1, heads, N, size]`, for pairs of the given lengths.
 
     `pairs` are the lengths of prompt, chosen and rejected; without it this is transformers' own attention. Keys and
-    values may have fewer heads.
+    values may have fewer heads. Raises PolicyError where a language model drops `pairs` on the way.
     """
     if pairs is None:
+        if attention_mask is not None and attention_mask.shape[-1] != key.shape[2]:
+            raise PolicyError(
+                f"{type(module).__name__} does not hand on how its pairs stand, so they cannot be learned"
+            )
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
@@ -71,7 +76,16 @@ def allow_pairs(language_model: PreTrainedModel) -> None:
 
 
 def pair_states(language_model: PreTrainedModel, embeddings: Tensor, tokens: PairTokens) -> Tensor:
-    """The hidden states `[A, D]` before each answer token, from the input embeddings `[B, L, D]`."""
+    """The hidden states `[A, D]` before each answer token, from the input embeddings `[B, L, D]`.
+
+    Raises PolicyError for a language model whose attention cannot be chosen.
+    """
+    # Another attention would let the answers see each other.
+    if language_model.config._attn_implementation != _NAME:
+        raise PolicyError(
+            f"{type(language_model).__name__} does not let its attention be chosen, which pairs need: take a Llama, "
+            "Qwen or GPT-2"
+        )
     packed = embeddings[tokens.mask][None]
     states = language_model.base_model(
         inputs_embeds=packed,

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from rlaif.models.new_policy import new_policy
+from rlaif.models.pair_attention import pair_attention
 from rlaif.models.pair_tokens import PairTokens, pair_logprobs
 from rlaif.models.policy import Policy
 from rlaif.models.prompt import Prompt
@@ -237,6 +238,16 @@ def test_a_pair_longer_than_the_models_attention_window_is_refused() -> None:
     policy = text_policy(MistralConfig.from_dict({**FAMILY, "sliding_window": 20}))
     with pytest.raises(PolicyError, match="30 positions, and the language model's attention reaches over 20"):
         policy.collate_pairs([Prompt((5,) * 10)], [[6] * 20], [[7]])
+
+
+def test_a_language_model_that_would_mix_the_answers_is_refused() -> None:
+    policy = text_policy()
+    query = torch.zeros(1, 2, 5, 8)
+    with pytest.raises(PolicyError, match="Linear does not hand on how its pairs stand"):
+        pair_attention(torch.nn.Linear(1, 1), query, query, query, torch.zeros(1, 1, 1, 1))
+    policy.language_model.set_attn_implementation("sdpa")
+    with pytest.raises(PolicyError, match="does not let its attention be chosen"):
+        as_pairs(policy)
 
 
 def test_a_saved_policy_says_nothing_of_pairs(tmp_path: Path) -> None:
