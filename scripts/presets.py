@@ -18,7 +18,7 @@ from rlaif.plan_needs import roles_of
 from rlaif.plan_trainings import language_model_of, settings_of
 
 PRESETS = sorted(
-    (path.stem for path in (CONFIGS / "cluster").glob("gpus_*.yaml")), key=lambda name: name.split("_")[1:]
+    (path.stem for path in (CONFIGS / "cluster").glob("gpus_*.yaml")), key=lambda name: (int(name.split("_")[1]), name)
 )
 
 

@@ -51,7 +51,7 @@ def test_roles_on_one_gpu_must_fit_together(configured: Configured) -> None:
     # An engine takes its whole share, whatever it needs.
     assert shortages(config, [sampler(10, gpus=0.5), learner(40, gpus=0.5)]) == ()
     [short] = shortages(config, [sampler(10, gpus=0.5), learner(41, gpus=0.5)])
-    assert short.startswith("shared GPU: needs 81.0 GiB, has 80.0 GiB: learner 1 x 41.0 GiB + sampler 1 x 40.0 GiB")
+    assert short.startswith("shared GPU: needs 81.0 GiB, has 80.0 GiB: sampler 1 x 40.0 GiB + learner 1 x 41.0 GiB")
 
 
 def test_what_meets_on_a_gpu_is_what_fractions_allow() -> None:
@@ -102,8 +102,10 @@ def test_a_cluster_that_says_nothing_is_not_asked(configured: Configured) -> Non
 
 
 def test_a_dry_run_shows_the_sum_and_then_refuses(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigurationError, match=r"policy=ct_gpt_pp policy.size=tiny does not fit cluster=gpus_1: lea"):
-        plan(of_size("cluster=gpus_1", "cluster.gpu_memory_gib=2", "sampler.gpu_memory=0.6"))
+    with pytest.raises(
+        ConfigurationError, match=r"policy=ct_gpt_pp policy.size=tiny does not fit cluster=gpus_1: sampler: needs"
+    ):
+        plan(of_size("cluster=gpus_1", "cluster.gpu_memory_gib=1"))
     assert "on each GPU" in capsys.readouterr().out
 
 
@@ -135,3 +137,10 @@ def test_the_papers_sizes_on_their_presets(policy: tuple[str, str], preset: str,
     else:
         with pytest.raises(ConfigurationError, match=said):
             check_memory(config)
+
+
+def test_the_page_tells_of_every_size_on_every_preset() -> None:
+    page = (PROJECT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    for size in (path for path in (CONFIGS / "size").glob("*/*.yaml") if path.stem != "tiny"):
+        for preset in ("gpus_1", "gpus_8", "gpus_64"):
+            assert f"| `{size.parent.name}` | `{size.stem}` | `{preset}` |" in page
