@@ -54,12 +54,20 @@ def configuration(settings: LearnerSettings, device: torch.device, *, trains: bo
     }
 
 
+def place(policy: Policy, settings: LearnerSettings, device: torch.device, *, trains: bool = True) -> None:
+    """Moves a policy to where it computes; with ZeRO 3 weight by weight, so that no GPU ever holds all of it."""
+    if settings.zero_stage == 3:
+        deepspeed.zero.Init(module=policy, config_dict_or_path=configuration(settings, device, trains=trains))
+    policy.to(device)
+
+
 def frozen(policy: Policy, settings: LearnerSettings, device: torch.device) -> Any:
     """A policy that does not train, ready for forward passes: with ZeRO 3, its weights are shared out over ranks.
 
     All ranks must call it equally often then.
     """
     policy.eval().requires_grad_(False)
+    place(policy, settings, device, trains=False)
     if settings.zero_stage < 3:
         return policy
     engine, *_ = deepspeed.initialize(model=policy, config=configuration(settings, device, trains=False))
@@ -106,6 +114,7 @@ def train(
     if not trainable:
         raise PolicyError(f"nothing of the policy trains: train={list(training.train)} names none of its parts")
     _checkpoint_activations(policy, settings)
+    place(policy, settings, device)
     optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=settings.weight_decay, fused=True)
     warmup = int(training.warmup * len(plan))
     # transformers calls a constant rate after a warm-up by another name.

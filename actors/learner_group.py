@@ -7,7 +7,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from actors.learner_faults import LearnerOutOfMemory, LearningFailed, PeerLost, memory_advice
-from actors.remote import Actor, ActorLost, answer
+from actors.remote import Actor, ActorLost, StartFailed, answer
 from rlaif.config import Config
 from rlaif.models.settings import PolicyError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # When a rank failed, how long the others may take to end by themselves.
 GRACE_S = 15.0
+_DEAD = (RayActorError, OutOfMemoryError)
 
 
 class LearnerGroup:
@@ -100,6 +101,8 @@ class LearnerGroup:
     def _begin_again(self, lost: ActorLost) -> None:
         """Ends what is left of the group, and starts it again if it may."""
         self.close()
+        if isinstance(lost, StartFailed):
+            raise lost
         allowed = self.config.learner.restarts
         if self.restarted >= allowed:
             raise ActorLost(
@@ -116,7 +119,8 @@ class LearnerGroup:
     def _attempt(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
         running = {number: getattr(rank, method).remote(*arguments) for number, rank in enumerate(self.ranks)}
         faults: dict[int, RayError] = {}
-        while running:
+        # A rank that died explains whatever the others say; one that raised may not be the first.
+        while running and not any(isinstance(one, _DEAD) for one in faults.values()):
             timeout = GRACE_S if faults else self.timeout_s
             ready, _ = ray.wait(list(running.values()), num_returns=1, timeout=timeout, fetch_local=False)
             if not ready and not faults:
@@ -147,7 +151,7 @@ class LearnerGroup:
             if isinstance(error, ours):
                 raise error
         for number, error in sorted(faults.items()):
-            if isinstance(error, RayActorError | OutOfMemoryError):
+            if isinstance(error, _DEAD):
                 if isinstance(error, OutOfMemoryError) or "low on memory" in str(error):
                     self.close()
                     raise LearnerOutOfMemory(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaif.objectives.batches import MicroBatch, plan_steps
+from rlaif.objectives.batches import MicroBatch, evaluation_batches, plan_steps
 
 plans = st.fixed_dictionaries(
     {
@@ -84,3 +84,14 @@ def test_a_rank_without_items_keeps_step_at_weight_zero() -> None:
 
 def test_nothing_to_train_on_is_no_step() -> None:
     assert plan_steps([], batch=4, epochs=3, ranks=2, micro_batch=2, seed=0) == []
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=40), st.integers(1, 4), st.integers(1, 6))
+def test_an_evaluation_reaches_every_item_on_ranks_in_step(lengths: list[int], ranks: int, batch: int) -> None:
+    shares = [evaluation_batches(lengths, rank=rank, ranks=ranks, batch=batch) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    items = [item for share in shares for one in share for item in one]
+    assert set(items) == set(range(len(lengths)))
+    # What is there twice only keeps a rank in step.
+    assert len(items) - len(lengths) <= batch * (ranks - 1)
+    assert all(1 <= len(one) <= batch for share in shares for one in share)
