@@ -11,8 +11,7 @@ from ray.exceptions import RayTaskError
 
 from actors.fleet import Fleet
 from actors.requests import Request
-from actors.sampler import StaleWeights
-from actors.weights import Weights, checksum_of
+from actors.weights import StaleWeights, Weights, checksum_of
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy
 from rlaif.records import Candidate, Case
