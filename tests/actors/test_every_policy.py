@@ -335,7 +335,7 @@ def test_policy_and_reference_read_the_same_features(learner: LearnerGroup, smal
         told(learner, config, vision)
         gaps = [learner.logprob_gap(str(folder), str(run), 0)["mean"] for folder, run in runs.items()]
         (same, *_), (differ, *_) = (
-            learner.train("train_dpo", str(folder), str(small.second), str(runs[small.first]), 0, str(target))
+            learner.train("train_dpo", str(folder), *[str(small.second)] * 2, str(runs[small.first]), 0, str(target))
             for folder, target in ((small.second, tmp_path / "same"), (small.first, tmp_path / "differ"))
         )
         # Policy and reference are one here: did only one of them see the new features, the rewards would tell.
@@ -387,7 +387,7 @@ def test_adapters_on_both_parts_are_written_as_product_and_go_on(
     run = paired(tmp_path / "run", small.first, small.features)
     start, first, second = small.first, tmp_path / "first", tmp_path / "second"
     steps = [
-        list(learner.train("train_dpo", str(policy), str(start), str(run), 0, str(target)))
+        list(learner.train("train_dpo", str(policy), *[str(start)] * 2, str(run), 0, str(target)))
         for policy, target in ((start, first), (first, second))
     ]
     base = Policy.from_pretrained(start).weights()
