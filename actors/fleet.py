@@ -99,7 +99,8 @@ class Fleet:
     def close(self) -> None:
         """Ends every actor."""
         self._samplers.close()
-        ranks = self._learners.ranks if self._learners else []
-        judges = [actor for pool in self._judges.values() for actor in pool.actors]
-        for actor in [*judges, *ranks]:
-            ray.kill(actor)
+        if self._learners is not None:
+            self._learners.close()
+        for pool in self._judges.values():
+            for actor in pool.actors:
+                ray.kill(actor)

@@ -23,6 +23,7 @@ from actors.requests import Request
 from actors.sampling_plan import needed_checkpoints, planned_version, policy_at, round_name
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase
+from rlaif.judges.settings import leaves_of
 from rlaif.ledger import RunFolder
 from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pairs, rng_for
 from rlaif.progress import Progress
@@ -45,11 +46,18 @@ def sampling_ahead(
     that this round began with; the context ends when they are.
     """
     following = round_ + 1
-    if not config.run.staleness or following >= config.run.rounds:
+    name = round_name(following)
+    if not config.run.staleness or following >= config.run.rounds or run.done(f"{name}/sample"):
         yield
         return
+    # Started here: the learners may be asked for weights, and they are this thread's alone.
+    version = planned_version(run, following, round_, cases)
+    fleet.samplers(policy_at(run, base, version), version)
+    for leaf in leaves_of(config.judge):
+        fleet.judge(leaf)
     with ThreadPoolExecutor(1, "sampling ahead") as pool:
-        sampling = pool.submit(sample_and_judge, run, config, fleet, cases, base, following, round_)
+        sampling = pool.submit(sample_and_judge, run, config, fleet, cases, base, following, version)
+        sampling.add_done_callback(lambda done: _tell(name, done.exception()))
         try:
             yield
         except BaseException:
@@ -57,6 +65,14 @@ def sampling_ahead(
             fleet.close()
             raise
         sampling.result()
+
+
+def _tell(name: str, error: BaseException | None) -> None:
+    """Says at once what is raised only when the round that is learnt meanwhile has ended."""
+    if error is not None:
+        print(
+            f"{name} is written no further, which ends the run once this round is learnt: {error}", flush=True
+        )
 
 
 def sample_and_judge(

@@ -130,8 +130,7 @@ class SamplerGroup:
         return str(states.pop()[1])
 
     def close(self) -> None:
-        """Ends the samplers."""
+        """Ends the samplers; a thread that waits for one of them is told so."""
         self._closed = True
         for actor in self.actors:
             ray.kill(actor)
-        self.actors = []
