@@ -131,13 +131,12 @@ def _activations(config: Config, policy: PolicySettings, size: "PolicySize", wid
 
 
 def _saving_parts(rank: _Rank, dtype: str) -> dict[str, float]:
-    """What a rank holds while the trained policy is written, when the optimizer is gone: all of it, adapters merged."""
+    """What a rank holds while the policy is compared with the sampler or written, when no optimizer stands."""
     whole = (rank.held + rank.adapters) * rank.width
     return {
-        f"whole policy of {millions(rank.held)} in {dtype} while it is read or saved": whole,
+        f"whole policy of {millions(rank.held)} in {dtype} while it is compared or saved": whole,
         "its shares": whole / rank.ranks if rank.stage == 3 else 0.0,
-        # What the adapters add, and the sums.
-        f"adapters merged into {millions(rank.adapted)}": 2 * rank.adapted * rank.width,
+        f"{millions(rank.adapted)} with adapters merged": rank.adapted * rank.width,
     }
 
 

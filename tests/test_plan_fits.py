@@ -103,7 +103,7 @@ def test_a_cluster_that_says_nothing_is_not_asked(configured: Configured) -> Non
 
 def test_a_dry_run_shows_the_sum_and_then_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"policy=ct_gpt_pp policy.size=tiny does not fit cluster=gpus_1: sampler: needs"
+        ConfigurationError, match=r"policy=ct_gpt_pp policy.size=tiny does not fit cluster=gpus_1: ingest: needs 1"
     ):
         plan(of_size("cluster=gpus_1", "cluster.gpu_memory_gib=1"))
     assert "on each GPU" in capsys.readouterr().out
