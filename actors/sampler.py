@@ -20,8 +20,7 @@ import torch
 
 from actors.requests import Feed, Request
 from actors.sampler_weights import SamplerWeights
-from actors.weight_road import StaleWeights
-from actors.weights import Weights
+from actors.weights import StaleWeights, Weights
 from rlaif.config import SamplerSettings
 from rlaif.models.policy import LANGUAGE_MODEL, Policy
 from rlaif.models.settings import PolicyError

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.weight_road import StaleWeights
-from actors.weights import Weights, digests_of, joined
+from actors.weights import StaleWeights, Weights, digests_of, joined
 from rlaif.models.policy import Policy
 from rlaif.models.settings import PolicyError
 from rlaif.models.stored_weights import StoredWeights, stored_dtype

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from actors.cpu_weights import can_repack, repack
-from actors.weight_road import StaleWeights
-from actors.weights import digests_of
+from actors.weights import StaleWeights, digests_of
 
 
 @contextmanager

@@ -6,15 +6,12 @@ from typing import Any, TypeAlias
 
 from actors.learner_group import LearnerGroup
 from actors.remote import Actor, answer
+from actors.weights import StaleWeights
 from rlaif.weight_roads import Road, road_of
 
 # Sends a policy folder's weights from the learners to the samplers under a version, each wait within the timeout;
 # gives what every sampler then uses. A road keeps nothing between two syncs: learners and samplers may be others then.
 WeightRoad: TypeAlias = Callable[[LearnerGroup, Sequence[Actor], Path, int, float], list[tuple[int, str]]]
-
-
-class StaleWeights(RuntimeError):
-    """A sampler's weights are not the ones that it was told to use."""
 
 
 def send_weights(
