@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,16 +162,16 @@ def run(
     for version in range(1, given.syncs + 2):
         new.append(timed(source.clone))
         in_place.append(timed(lambda: target.copy_(source)))
-        syncs.append(timed(lambda v=version: send_weights(learners, [sampler], trained, v, TIMEOUT_S)))
+        syncs.append(timed(partial(send_weights, learners, [sampler], trained, version, TIMEOUT_S)))
         steps: dict[str, float] = {}
         weights = learner.weights.remote(str(trained), version)
-        steps["learner: to the object store"] = timed(
-            lambda w=weights: ray.wait([w], timeout=TIMEOUT_S, fetch_local=False)
-        )
-        steps["sampler: take it in"] = timed(lambda w=weights: ray.get(sampler.load.remote(w), timeout=TIMEOUT_S))
+        ready = partial(ray.wait, [weights], timeout=TIMEOUT_S, fetch_local=False)
+        steps["learner: to the object store"] = timed(ready)
+        steps["sampler: take it in"] = timed(partial(ray.get, sampler.load.remote(weights), timeout=TIMEOUT_S))
         if not given.lora:
             steps |= ray.get(sampler.__ray_call__.remote(in_sampler, weights), timeout=TIMEOUT_S)
-        del weights
+        # Else the object store would hold it beside the next one.
+        del weights, ready
         for name, seconds in steps.items():
             parts.setdefault(name, []).append(seconds)
     return {"copy to new memory": new, "copy in place": in_place, "sync": syncs}, parts

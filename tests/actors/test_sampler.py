@@ -11,7 +11,8 @@ from ray.exceptions import RayTaskError
 
 from actors.fleet import Fleet
 from actors.requests import Request
-from actors.weights import StaleWeights, Weights, checksum_of
+from actors.weight_road import StaleWeights
+from actors.weights import Weights, checksum_of
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy
 from rlaif.records import Candidate, Case
