@@ -1,10 +1,10 @@
 """How fast the sampler writes, beside transformers.generate and bare vLLM: prints a table, then one line of JSON.
 
-python benchmarks/sampler.py [--rounds 5] [--profile]
+python benchmarks/sampler.py [--rounds 5] [--threads 2] [--profile]
 
 Six candidates a case at temperature 1 from prompts of 512 visual tokens, given as embeddings, and a Llama of about
-3 M parameters (hidden 256, 4 layers) that hardly ever ends a report, so that all write as many tokens; float32, two
-threads. Each peer has a process of its own with the same policy, and they are taken in turn; medians. The sampler also
+3 M parameters (hidden 256, 4 layers) that hardly ever ends a report, so that all write as many tokens; float32. Each
+peer has a process of its own with the same policy, and they are taken in turn; medians. The sampler also
 reads features, computes the connector, and gives seeds, log-probs and records; the peers get finished embeddings.
 Engines begin each round with an empty prefix cache. `vs_bare_vllm` is against LLM.generate with the same sampling
 parameters, seeds and log-probs included; `vs_plainest_vllm` is without the two. Ratios are of tokens a second, times
@@ -14,19 +14,19 @@ faster than the peer, larger is better. `--profile` shows instead where the samp
 import argparse
 import cProfile
 import json
-import multiprocessing
 import os
 import pstats
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from in_turn import Step, Turns, side
 from untrained_policy import PROMPT, reports
 
 from actors.quiet import QUIET
@@ -41,15 +41,14 @@ from rlaif.models.visual_input import VisualInput
 from rlaif.records import Case
 from rlaif.vision import StoredFeatures
 
-THREADS, CASES, CANDIDATES, TOKENS = 2, 32, 6, 64
+CASES, CANDIDATES, TOKENS = 32, 6, 64
 # transformers.generate is given batches of so many cases, and keeps the fastest; so many cases in each of its rounds.
 BATCHES, GENERATED_CASES = (2, 4, 8), 8
-# Longest wait for a peer: its start, or a round.
-TIMEOUT_S = 900
-Measured = Callable[[], tuple[int, float]]
+# What a round of a peer gives: its tokens.
+Measured = Callable[[], int]
 
 
-def configuration(root: Path) -> Config:
+def configuration(root: Path, threads: int) -> Config:
     given = [
         "experiment=smoke",
         f"run.root={root / 'runs'}",
@@ -63,7 +62,7 @@ def configuration(root: Path) -> Config:
         "sampler.max_length=768",
         f"sampler.max_tokens={TOKENS}",
         f"sampler.max_sequences={CASES * CANDIDATES}",
-        f"sampler.threads={THREADS}",
+        f"sampler.threads={threads}",
         # Reports that are cut off are what is to be measured here.
         "sampler.attempts=1",
     ]
@@ -95,11 +94,9 @@ def sampler(config: Config, root: Path) -> Measured:
     requests = [Request(case, case.feature_key, CANDIDATES, 1.0) for case in cases]
     ours = Sampler(str(root / "policy"), 0, StoredFeatures(root / "features"), config.sampler, config.run.seed)
 
-    def measure() -> tuple[int, float]:
+    def measure() -> int:
         ours.engine.reset_prefix_cache()
-        started = time.perf_counter()
-        tokens = sum(len(one.token_ids) for written in ours.sample(requests, 0) for one in written)
-        return tokens, time.perf_counter() - started
+        return sum(len(one.token_ids) for written in ours.sample(requests, 0) for one in written)
 
     return measure
 
@@ -122,11 +119,10 @@ def vllm(config: Config, root: Path, **parameters: Any) -> Measured:
     engine = LLM(**engine_arguments(root / "policy", policy, config.sampler, config.run.seed))
     chosen = SamplingParams(n=CANDIDATES, temperature=1.0, top_p=1.0, max_tokens=TOKENS, **parameters)
 
-    def measure() -> tuple[int, float]:
+    def measure() -> int:
         engine.reset_prefix_cache()
-        started = time.perf_counter()
         written = engine.generate(prompts, chosen, use_tqdm=False)
-        return sum(len(one.token_ids) for case in written for one in case.outputs), time.perf_counter() - started
+        return sum(len(one.token_ids) for case in written for one in case.outputs)
 
     return measure
 
@@ -146,9 +142,9 @@ def generate(config: Config, root: Path) -> Measured:
     prompts = torch.stack(embeddings(root, policy, GENERATED_CASES))
     ends, pad = policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id
 
-    def measured(batch: int) -> tuple[int, float]:
+    def measured(batch: int) -> int:
         torch.manual_seed(7)
-        started, tokens = time.perf_counter(), 0
+        tokens = 0
         for group in prompts.split(batch):
             written = language_model.generate(
                 inputs_embeds=group,
@@ -162,11 +158,16 @@ def generate(config: Config, root: Path) -> Measured:
             )
             # Up to the end of each report, and that with it.
             tokens += int(((written == ends).cumsum(dim=1) - (written == ends).int() == 0).sum())
-        return tokens, time.perf_counter() - started
+        return tokens
 
     with torch.inference_mode():
         measured(BATCHES[0])
-        best = min(BATCHES, key=lambda batch: measured(batch)[1])
+        taken: dict[int, float] = {}
+        for batch in BATCHES:
+            started = time.process_time()
+            measured(batch)
+            taken[batch] = time.process_time() - started
+        best = min(BATCHES, key=lambda batch: taken[batch])
     print(f"transformers.generate is fastest with {best} cases at once.", flush=True)
     return torch.inference_mode()(lambda: measured(best))
 
@@ -179,52 +180,35 @@ PEERS: dict[str, Callable[[Config, Path], Measured]] = {
 }
 
 
-def serve(name: str, config: Config, root: Path, line: Connection) -> None:
-    """Measures whenever the parent asks; the first round, which compiles kernels, is not told."""
-    torch.set_num_threads(THREADS)
+def rounds_of(turns: Turns, name: str, config: Config, root: Path, threads: int) -> None:
+    """A peer's process; its first round, which compiles kernels, is not counted."""
+    torch.set_num_threads(threads)
     measure = PEERS[name](config, root)
     measure()
-    line.send(None)
-    while line.poll(len(PEERS) * TIMEOUT_S) and line.recv():
-        line.send(measure())
+    while True:
+        turns.wait()
+        turns.done(measure())
 
 
-def told(line: Connection, name: str) -> Any:
-    if not line.poll(TIMEOUT_S):
-        raise TimeoutError(f"{name} gave nothing in {TIMEOUT_S} s")
-    return line.recv()
-
-
-def compare(config: Config, root: Path, rounds: int) -> dict[str, list[tuple[int, float]]]:
-    """Tokens and seconds of each peer's rounds."""
-    context = multiprocessing.get_context("spawn")
-    lines: dict[str, Connection] = {}
-    processes = []
-    for name in PEERS:
-        lines[name], other = context.Pipe()
-        processes.append(context.Process(target=serve, args=(name, config, root, other), daemon=True))
-        processes[-1].start()
-        # One after another, so that none is in another's way.
-        told(lines[name], name)
-    taken: dict[str, list[tuple[int, float]]] = {name: [] for name in PEERS}
-    for _ in range(rounds):
-        for name, line in lines.items():
-            line.send(True)
-            taken[name].append(told(line, name))
-    for line in lines.values():
-        line.send(False)
-    for process in processes:
-        process.join(60)
+def compare(config: Config, root: Path, rounds: int, threads: int) -> dict[str, list[Step]]:
+    """Each peer's rounds, taken in turn; what they give is the number of tokens."""
+    taken: dict[str, list[Step]] = {name: [] for name in PEERS}
+    with ExitStack() as stack:
+        sides = {name: stack.enter_context(side(name, rounds_of, name, config, root, threads)) for name in PEERS}
+        for _ in range(rounds):
+            for name, one in sides.items():
+                taken[name].append(one.step())
     return taken
 
 
-def profile(config: Config, root: Path) -> None:
-    torch.set_num_threads(THREADS)
+def profile(config: Config, root: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
     measure = sampler(config, root)
     measure()
     profiler = cProfile.Profile()
-    tokens, seconds = profiler.runcall(measure)
-    print(f"{tokens / seconds:.0f} tokens a second, under the profiler")
+    started = time.perf_counter()
+    tokens = profiler.runcall(measure)
+    print(f"{tokens / (time.perf_counter() - started):.0f} tokens a second, under the profiler")
     pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
     pstats.Stats(profiler).sort_stats("cumulative").print_stats(45)
 
@@ -232,28 +216,34 @@ def profile(config: Config, root: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="of each peer")
     parser.add_argument("--profile", action="store_true", help="where the sampler's time goes")
     given = parser.parse_args()
-    os.environ |= QUIET | engine_environment(1, THREADS)
+    os.environ |= QUIET | engine_environment(1, given.threads)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        config = configuration(root)
+        config = configuration(root, given.threads)
         parameters = write_policy(config, root)
         if given.profile:
-            profile(config, root)
+            profile(config, root, given.threads)
             return
         print(f"Medians of {given.rounds} rounds. Load before: {os.getloadavg()[0]:.1f}.", flush=True)
-        taken = compare(config, root, given.rounds)
-    rates = {name: statistics.median(tokens / seconds for tokens, seconds in rounds) for name, rounds in taken.items()}
-    print(f"\n{parameters:,} parameters, {CANDIDATES} candidates a case, at most {TOKENS} tokens each.\n")
-    print("| | tokens a round | tokens a second: median (lowest to highest) |")
-    print("| --- | ---: | ---: |")
-    for name, rounds in taken.items():
-        each = [tokens / seconds for tokens, seconds in rounds]
-        print(f"| {name} | {rounds[0][0]:,} | {rates[name]:,.0f} ({min(each):,.0f} to {max(each):,.0f}) |")
+        taken = compare(config, root, given.rounds, given.threads)
+    print(f"\n{parameters:,} parameters, {given.threads} threads, {CANDIDATES} candidates a case.\n")
+    print("| | tokens a round | tokens a second: median (lowest to highest) | tokens a second of CPU time |")
+    print("| --- | ---: | ---: | ---: |")
+    rates, on_cpu = {}, {}
+    for name, steps in taken.items():
+        each = [one.result / one.seconds for one in steps]
+        rates[name] = statistics.median(each)
+        on_cpu[name] = statistics.median(one.result / one.cpu_seconds for one in steps)
+        spread = f"{rates[name]:,.0f} ({min(each):,.0f} to {max(each):,.0f})"
+        print(f"| {name} | {steps[0].result:,} | {spread} | {on_cpu[name]:,.0f} |")
     print(f"\nLoad after: {os.getloadavg()[0]:.1f}.")
-    ratios = {f"vs_{peer}": round(rates["sampler"] / rates[peer], 2) for peer in PEERS if peer != "sampler"}
-    print(json.dumps(ratios))
+    peers = [one for one in PEERS if one != "sampler"]
+    by_cpu = {f"vs_{peer}": round(on_cpu["sampler"] / on_cpu[peer], 2) for peer in peers}
+    print(f"By CPU time, on which other work on the machine tells less: {by_cpu}")
+    print(json.dumps({f"vs_{peer}": round(rates["sampler"] / rates[peer], 2) for peer in peers}))
 
 
 if __name__ == "__main__":
