@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import deepspeed
@@ -114,7 +115,10 @@ def transfer(
             master_address=meeting[0], master_port=meeting[1], world_size=world, rank=rank, packed=True
         )
     else:
-        info = IPCTrainerInitInfo(rank=rank, packed=True)
+        # vLLM refuses a tensor that is larger than its buffer: the embeddings of large vocabularies are.
+        largest = max(prod(one.shape) * one.dtype.itemsize for one in source.metadata())
+        usual = IPCTrainerInitInfo.packed_buffer_size_bytes
+        info = IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=max(usual, largest))
     engine = WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)
     try:
         engine.send_weights()

@@ -66,6 +66,9 @@ class Learner:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
+    def ready(self, made: Any) -> None:
+        """Answers once something that a rank makes is made; fails as that did."""
+
     def connect(self, host: str, port: int) -> None:
         """Joins the process group."""
         os.environ |= {
@@ -329,6 +332,8 @@ def _without_dropout(policy: Policy) -> None:
     for name, module in policy.named_modules():
         if isinstance(module, nn.Dropout) and not is_adapter(name):
             module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
 
 
 LearnerActor = ray.remote(Learner)

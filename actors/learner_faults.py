@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from rlaif.learner_settings import LearnerSettings
 
 # What a torch.distributed collective says when the process at its other end is gone.
-_PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "ncclRemoteError")
+_PEER_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "ncclRemoteError",
+    "ncclSystemError",
+    "watchdog",
+    "NCCL communicator was aborted",
+)
 
 
 class LearningFailed(RuntimeError):

@@ -64,6 +64,23 @@ class LearnerGroup:
             except ActorLost as lost:
                 self._begin_again(lost)
 
+    def weights(self, policy: str, version: int) -> Any:
+        """A reference to rank 0's `weights`, once they are made; where it is lost, the group starts again and is asked
+        once more.
+        """
+        while True:
+            if not self.ranks:
+                self._start()
+            made: Any = self.ranks[0].weights.remote(policy, version)
+            try:
+                if not ray.wait([made], timeout=self.timeout_s, fetch_local=False)[0]:
+                    raise ActorLost(f"learner 0 in weights gave no answer in {self.timeout_s:g} s")
+                # A word alone, which fails as the weights did: they themselves stay where they are.
+                answer(self.ranks[0].ready.remote(made), self.timeout_s, "learner 0 in weights")
+                return made
+            except ActorLost as lost:
+                self._begin_again(lost)
+
     def close(self) -> None:
         """Ends all ranks."""
         for rank in self.ranks:
@@ -91,10 +108,15 @@ class LearnerGroup:
             for rank in range(settings.ranks)
         ]
         host, port = answer(self.ranks[0].address.remote(), self.timeout_s, "learner 0 at its start")
-        calls = [rank.connect.remote(host, port) for rank in self.ranks]
-        for number, call in enumerate(calls):
+        calls = {rank.connect.remote(host, port): number for number, rank in enumerate(self.ranks)}
+        while calls:
+            # The first that is ready: the others would wait for a rank that died for as long as they may.
+            ready, _ = ray.wait([*calls], timeout=self.timeout_s)
+            if not ready:
+                raise ActorLost(f"the learners did not find each other in {self.timeout_s:g} s")
+            number = calls.pop(ready[0])
             try:
-                answer(call, self.timeout_s, f"learner {number} at its start")
+                answer(ready[0], self.timeout_s, f"learner {number} at its start")
             except PeerLost as error:
                 raise ActorLost(_cause(error)) from error
 

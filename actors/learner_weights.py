@@ -7,7 +7,7 @@ from torch import Tensor
 from actors.weights import AdaptedLayers, Weights, checksum_of
 from rlaif.models.adapters import adapters_of, is_adapter
 from rlaif.models.policy import Policy
-from rlaif.models.stored_weights import StoredWeights
+from rlaif.models.stored_weights import StoredWeights, stored_dtype
 
 
 def weights_to_send(policy: Policy, version: int, checksum: str | None, base: Path | None) -> Weights:
@@ -18,7 +18,9 @@ def weights_to_send(policy: Policy, version: int, checksum: str | None, base: Pa
     adapters = adapters_of(policy)
     if checksum is not None and base is not None and adapters and _on_cpu(policy):
         stored = StoredWeights(base)
-        if all(name in stored for name in adapters):
+        # A base of another dtype would be merged, and counted in checksums, in other bits.
+        alike = stored_dtype(base) == next(policy.language_model.parameters()).dtype
+        if alike and all(name in stored for name in adapters):
             return Weights(version, checksum, _trained_whole(policy), AdaptedLayers(str(base), adapters))
     tensors = policy.weights()
     return Weights(version, checksum or checksum_of(tensors), tensors)

@@ -61,10 +61,14 @@ class PreferenceBatches:
 
 
 def fitting(lengths: list[int], positions: int) -> list[int]:
-    """The items that the language model has room for; raises PolicyError where it has room for none."""
+    """The items that fit the positions that the language model attends to; raises PolicyError where none does."""
     room = [item for item, length in enumerate(lengths) if length <= positions]
     if not room:
-        raise PolicyError(f"every prompt with its report is longer than the language model's {positions} positions")
+        raise PolicyError(
+            f"every prompt with its report is longer than the {positions} positions that the language model attends to"
+            if lengths
+            else "there is nothing to learn from"
+        )
     return room
 
 

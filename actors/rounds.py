@@ -70,9 +70,7 @@ def sampling_ahead(
 def _tell(name: str, error: BaseException | None) -> None:
     """Says at once what is raised only when the round that is learnt meanwhile has ended."""
     if error is not None:
-        print(
-            f"{name} is written no further, which ends the run once this round is learnt: {error}", flush=True
-        )
+        print(f"{name} is written no further, which ends the run once this round is learnt: {error}", flush=True)
 
 
 def sample_and_judge(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from actors.learner_group import LearnerGroup
 from actors.remote import Actor, answer
@@ -34,7 +34,7 @@ def _through_the_object_store(
     learners: LearnerGroup, samplers: Sequence[Actor], policy: Path, version: int, timeout_s: float
 ) -> list[tuple[int, str]]:
     """One object for all samplers of a node, which read it where it lies; adapters alone where only they train."""
-    weights: Any = learners.ranks[0].weights.remote(str(policy), version)
+    weights = learners.weights(str(policy), version)
     loads = [sampler.load.remote(weights) for sampler in samplers]
     return [answer(load, timeout_s, f"sampler {number} in a weight update") for number, load in enumerate(loads)]
 

@@ -15,6 +15,7 @@ from actors import learner_group
 from actors.learner_faults import LearnerOutOfMemory
 from actors.learner_group import LearnerGroup
 from actors.remote import ActorLost
+from actors.weights import checksum_of
 from rlaif.learner_settings import TrainingSettings
 from rlaif.models.policy import Policy
 from rlaif.records import Case
@@ -96,3 +97,12 @@ def test_a_rank_that_ray_ended_for_memory_is_told_with_what_to_change(group: Lea
         LearnerOutOfMemory, match=r"learner 1 was ended in train_dpo.*learner.gradient_checkpointing=true"
     ):
         group._fail("train_dpo", {1: fault}, waiting=False)
+
+
+def test_a_rank_lost_before_its_weights_are_sent_starts_again_and_sends_them(group: LearnerGroup, small: Any) -> None:
+    group.restarted = 0
+    assert ray.get(group.weights(str(small.first), 2), timeout=60).version == 2
+    kill(group.ranks[0])
+    sent = ray.get(group.weights(str(small.first), 3), timeout=60)
+    assert (sent.version, sent.checksum) == (3, checksum_of(Policy.from_pretrained(small.first).weights()))
+    assert group.restarted == 1

@@ -103,6 +103,15 @@ def test_adapters_merge_to_the_same_bits_wherever_they_are_merged(
     assert (again[name].double() - exact).abs().max() <= exact.abs().max() * torch.finfo(dtype).eps
 
 
+def test_adapters_on_a_base_of_another_dtype_are_sent_merged(small: Any, tmp_path: Path) -> None:
+    Policy.from_pretrained(small.first, dtype=torch.bfloat16).save_pretrained(tmp_path, None)
+    policy = Policy.from_pretrained(tmp_path, dtype=torch.float32)
+    policy.add_adapters(LoraSettings(rank=2, alpha=4, dropout=0.0, targets="all-linear", parts=("language_model",)))
+    merged = policy.weights()
+    sent = weights_to_send(policy, 1, checksum_of(merged), tmp_path)
+    assert sent.adapters is None and sent.tensors.keys() == merged.keys()
+
+
 ADAPTERS = "learner.lora={rank: 2, alpha: 4, dropout: 0.0, targets: [q_proj, v_proj], parts: [language_model]}"
 TRAINING = ("learner.sft.batch=4", "learner.sft.epochs=1", "learner.sft.lr=5e-3", "learner.sft.train=[language_model]")
 DPO = ("learner.dpo.batch=4", "learner.dpo.epochs=1", "learner.dpo.lr=5e-3")
