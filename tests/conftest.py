@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from chat_server import ChatServer
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from actors.fleet import Fleet
@@ -39,6 +40,9 @@ API_KEY = f"sk-test-{secrets.token_hex(24)}"
 
 
 def pytest_configure() -> None:
+    # No test asserts how long anything takes, on a machine that may be busy.
+    settings.register_profile("no deadlines", deadline=None)
+    settings.load_profile("no deadlines")
     # Ray reads the token when it is imported: it must be there before the first test module is.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
     os.environ["OPENAI_API_KEY"] = API_KEY

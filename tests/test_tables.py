@@ -213,7 +213,7 @@ def test_a_segment_writer_keeps_what_it_has_when_an_error_passes(tmp_path: Path)
     assert table.read() == rows(0, 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.one_of(st.integers(0, 4), st.sampled_from(["compact", "replace", "reopen"])), max_size=10))
 def test_any_order_of_appends_compactions_and_replacements_keeps_the_rows(steps: list[int | str]) -> None:
     with TemporaryDirectory() as folder:

@@ -248,7 +248,7 @@ def test_findings_do_not_depend_on_case_or_spacing():
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_text_gives_findings_with_sane_attributes(text):
     for finding in extract(text):
         assert finding.size_mm is None or 0 < finding.size_mm <= 500
