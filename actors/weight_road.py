@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import ray
+
 from actors.learner_group import LearnerGroup
-from actors.remote import Actor, answer
+from actors.remote import Actor, ActorDied, ActorLost, answer
 from actors.weights import StaleWeights
 from rlaif.weight_roads import Road, road_of
 
@@ -52,10 +54,21 @@ def _between_gpus(
         rank.transfer.remote(str(policy), version, road, list(samplers), parallel, (host, port), timeout_s)
         for rank in learners.ranks
     ]
-    for number, call in enumerate(calls[1:], 1):
-        answer(call, timeout_s, f"learner {number} in a weight update")
-    adopted = [sampler.adopt.remote(calls[0]) for sampler in samplers]
-    return [answer(one, timeout_s, f"sampler {number} in a weight update") for number, one in enumerate(adopted)]
+    waiting = {call: number for number, call in enumerate(calls)}
+    try:
+        while waiting:
+            # The first that ends: one that failed leaves the others in a gathering that never ends.
+            ready, _ = ray.wait([*waiting], timeout=timeout_s, fetch_local=False)
+            if not ready:
+                raise ActorLost(f"no learner ended a weight update in {timeout_s:g} s")
+            number = waiting.pop(ready[0])
+            # A word alone: what rank 0 gives stays where it is.
+            answer(learners.ranks[number].ready.remote(ready[0]), timeout_s, f"learner {number} in a weight update")
+        adopted = [sampler.adopt.remote(calls[0]) for sampler in samplers]
+        return [answer(one, timeout_s, f"sampler {number} in a weight update") for number, one in enumerate(adopted)]
+    except ActorDied as error:
+        # The others are in the middle of the update, and cannot begin another one.
+        raise ActorLost(f"{error}; start the same command again, it goes on from its last checkpoint") from error
 
 
 _ROADS: dict[Road, WeightRoad] = {

@@ -84,7 +84,7 @@ class LearnerSettings(Section):
     gap_candidates: int = Field(ge=1)
     """Candidates of a round on which the two are compared."""
     timeout_s: float = Field(gt=0)
-    """Longest wait for one stage of a rank."""
+    """Longest wait for the next step of a training, or for another answer of a rank."""
     restarts: int = Field(ge=0)
     """How often the group is started again in a run when a rank is lost."""
 
@@ -95,6 +95,16 @@ class LearnerSettings(Section):
             raise ValueError(
                 f"lora.parts puts adapters on {' and '.join(idle)}, of which neither sft.train nor dpo.train names "
                 "anything: name it there, or leave it out of lora.parts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bfloat16_is_shared_out(self) -> "LearnerSettings":
+        if self.dtype == "bfloat16" and self.zero_stage == 0:
+            # DeepSpeed's optimizer for it takes a step of Adam on no gradients first, which bends the moments.
+            raise ValueError(
+                "dtype=bfloat16 with zero_stage=0 would learn otherwise than with the other stages: set "
+                "learner.zero_stage=1, which on one rank takes the same memory"
             )
         return self
 

@@ -20,6 +20,7 @@ OFF = "dpo.reference=adapters_off"
     [
         (["zero_stage=0", "offload=optimizer"], "set learner.zero_stage=1 to 3, or learner.offload=none"),
         (["zero_stage=2", "offload=all"], "set learner.zero_stage=3, or learner.offload=optimizer"),
+        (["zero_stage=0", "dtype=bfloat16"], "set learner.zero_stage=1, which on one rank takes the same memory"),
         (["zero_stage=4"], "learner.zero_stage: Input should be 0, 1, 2 or 3"),
         ([OFF], "lora=null gives it none: set learner.lora, or learner.dpo.reference=copy"),
         ([LORA, OFF, "dpo.reference_moves=true"], "set learner.dpo.reference_moves=false, or"),
