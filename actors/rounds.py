@@ -51,7 +51,7 @@ def sampling_ahead(
         yield
         return
     # Started here: the learners may be asked for weights, and they are this thread's alone.
-    version = planned_version(run, following, round_, cases)
+    version = planned_version(run, following, round_)
     fleet.samplers(policy_at(run, base, version), version)
     for leaf in leaves_of(config.judge):
         fleet.judge(leaf)
@@ -86,7 +86,7 @@ def sample_and_judge(
     started = time.monotonic()
     by_id = {case.case_id: case for case in cases}
     n = config.sampler.n
-    version = planned_version(run, round_, version, cases)
+    version = planned_version(run, round_, version)
     ids = run.arrow(f"{name}/candidates", Candidate, ["case_id"]).column("case_id").to_pylist()
     whole = {case for case, count in Counter(ids).items() if count == n}
     missing = [case for case in cases if case.case_id not in whole]

@@ -3,11 +3,9 @@
 Version 0 of the policy is the base, version k what round k - 1 learnt.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rlaif.ledger import RunFolder
-from rlaif.records import Case
 
 
 def round_name(round_: int) -> str:
@@ -20,14 +18,14 @@ def policy_at(run: RunFolder, base: Path, version: int) -> Path:
     return run.path / round_name(version - 1) / "checkpoint" if version else base
 
 
-def planned_version(run: RunFolder, round_: int, version: int, cases: Sequence[Case]) -> int:
+def planned_version(run: RunFolder, round_: int, version: int) -> int:
     """The version that writes a round's candidates of all cases: what was settled before, else `version` from now on.
 
     So a run that was killed goes on with the policy that it began the round with, whatever has been learnt since.
     """
     plan = f"{round_name(round_)}/sampling-plan.json"
     if not (run.path / plan).is_file():
-        run.write_json(plan, {"version": version, "cases": len(cases)})
+        run.write_json(plan, {"version": version})
     return int(run.read_json(plan)["version"])
 
 
