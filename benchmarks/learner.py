@@ -157,6 +157,9 @@ def learner_steps(turns: Turns, config: Config, policy: Path, run: Path, target:
     learner.connect("127.0.0.1", port)
     turns.wait()
     for step in learner.train_dpo(str(policy), str(policy), str(policy), str(run), 0, str(target)):
+        # While the reference's log-probs are computed, there are signs of life between.
+        if "step" not in step:
+            continue
         turns.done(step["margin"])
         turns.wait()
 
