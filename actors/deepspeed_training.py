@@ -1,9 +1,8 @@
-"""A training as DeepSpeed runs it: the engine and its configuration, the steps, and the trained weights' way out."""
+"""A training as DeepSpeed runs it: the engine and its configuration, and the steps."""
 
 import gc
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -190,13 +189,6 @@ def _checkpoint_activations(policy: Policy, settings: LearnerSettings) -> None:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     elif model.is_gradient_checkpointing:
         model.gradient_checkpointing_disable()
-
-
-def gathered(policy: Policy, settings: LearnerSettings) -> AbstractContextManager[None]:
-    """A context in which every rank holds a policy's whole weights, which ZeRO 3 shares out otherwise."""
-    return deepspeed.zero.GatheredParameters(
-        list(policy.parameters()), modifier_rank=None, enabled=settings.zero_stage == 3
-    )
 
 
 def all_finite(policy: Policy, device: torch.device) -> bool:

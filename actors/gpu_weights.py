@@ -1,8 +1,6 @@
 """The learners' side of vLLM's weight transfer between GPUs (NCCL) or within one (CUDA IPC)."""
 
-import re
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -10,56 +8,11 @@ import deepspeed
 import ray
 from torch import Tensor, nn
 
+from actors.gathered_weights import PolicySource
 from actors.remote import Actor
 from actors.weights import Weights
-from rlaif.models.adapters import adapted_layers, adapter_of, is_adapter
 from rlaif.models.policy import Policy
 from rlaif.weight_roads import Road
-
-# Up to the first number: a layer of the model, whose weights are gathered together.
-_LAYER = re.compile(r"^(.*?\.\d+)\.")
-
-
-class PolicySource:
-    """A policy's weights as vLLM's trainer side asks for them: what they are, and one after another.
-
-    Adapters are merged. With ZeRO 3 the ranks' shares are gathered layer by layer, so that never more than one layer is
-    whole: all ranks must go through it together.
-    """
-
-    def __init__(self, policy: Policy, part: str) -> None:
-        """`part` is the part of the policy whose weights are given, by the names that they have within it."""
-        module = getattr(policy, part)
-        self._layers = adapted_layers(module)
-        tied = part == "language_model" and policy.language_model.config.tie_word_embeddings
-        self._state: dict[str, Tensor] = {
-            name: one
-            for name, one in module.state_dict(keep_vars=True).items()
-            if not (tied and name == "lm_head.weight")
-        }
-
-    def metadata(self) -> list[Any]:
-        """Name, dtype and whole shape of each weight, in the order in which they are given."""
-        from vllm.distributed.weight_transfer.base import ParamMeta
-
-        return [
-            ParamMeta(_bare(name), one.dtype, tuple(getattr(one, "ds_shape", one.shape)))
-            for name, one in self._state.items()
-            if not is_adapter(name)
-        ]
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for _, group in groupby(self._state.items(), key=lambda item: _layer(item[0])):
-            tensors = dict(group)
-            shared = [one for one in tensors.values() if hasattr(one, "ds_id")]
-            with deepspeed.zero.GatheredParameters(shared, modifier_rank=None, enabled=bool(shared)):
-                for name, one in tensors.items():
-                    if is_adapter(name):
-                        continue
-                    layer = self._layers.get(_bare(name))
-                    whole = one.detach() if layer is None else adapter_of(layer).merged_into(one.detach())
-                    # What was gathered is gone when its layer is: the sender may still hold it then.
-                    yield _bare(name), whole.clone() if shared else whole.contiguous()
 
 
 class SamplerClient:
@@ -141,12 +94,3 @@ def _beside(policy: Policy) -> dict[str, Tensor]:
     with deepspeed.zero.GatheredParameters([words.weight], modifier_rank=None, enabled=shared):
         tensors[name] = words.weight.detach().cpu().clone()
     return tensors
-
-
-def _bare(name: str) -> str:
-    return name.replace(".base_layer.", ".")
-
-
-def _layer(name: str) -> str:
-    found = _LAYER.match(name)
-    return found.group(1) if found else ""

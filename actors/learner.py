@@ -17,7 +17,8 @@ import ray
 import torch
 from torch import Tensor, nn
 
-from actors.deepspeed_training import LossOf, Step, all_finite, frozen, gathered, join, released, train
+from actors.deepspeed_training import LossOf, Step, all_finite, frozen, join, place, released, train
+from actors.gathered_weights import gathered_weights
 from actors.learner_faults import LearningFailed, told_plainly
 from actors.learner_weights import weights_to_send
 from actors.policy_loading import (
@@ -105,26 +106,36 @@ class Learner:
                 Path(folder), Path(base), Path(reference_folder), Path(run), round_, Path(target)
             )
 
-    def logprob_gap(self, folder: str, run: str, round_: int) -> dict[str, float]:
-        """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates."""
-        policy = self._frozen(Path(folder)).to(self.device)
-        gaps = []
-        rows = Table(Path(run) / f"round-{round_:03d}" / "candidates", Candidate).iterate()
-        for one in islice((row for row in rows if row.token_ids), self.settings.gap_candidates):
-            tokens = policy.collate([policy.prompt(one.prompt)], [list(one.token_ids)]).to(self.device)
-            with torch.no_grad(), told_plainly(self.rank, self.settings):
-                ours = policy(tokens, self._features([one.feature_key]))[tokens.answer]
-            gaps.append((ours.cpu() - torch.tensor(one.logprobs)).abs())
+    def logprob_gap(self, folder: str, run: str, round_: int) -> Iterator[dict[str, float]]:
+        """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates, once.
+
+        All ranks are called: with ZeRO 3 the policy is shared out over them, else rank 0 alone computes and answers.
+        """
+        shared_out = self.settings.zero_stage == 3
+        if self.rank and not shared_out:
+            return
+        with told_plainly(self.rank, self.settings):
+            policy = self._frozen(Path(folder))
+            model = frozen(policy, self.settings, self.device) if shared_out else policy.to(self.device)
+            gaps = []
+            rows = Table(Path(run) / f"round-{round_:03d}" / "candidates", Candidate).iterate()
+            for one in islice((row for row in rows if row.token_ids), self.settings.gap_candidates):
+                tokens = policy.collate([policy.prompt(one.prompt)], [list(one.token_ids)]).to(self.device)
+                with torch.no_grad():
+                    ours = model(tokens, self._features([one.feature_key]))[tokens.answer]
+                gaps.append((ours.cpu() - torch.tensor(one.logprobs)).abs())
+            if shared_out:
+                released(model)
         every = torch.cat(gaps)
-        return {"mean": float(every.mean()), "max": float(every.max()), "tokens": float(len(every))}
+        yield {"mean": float(every.mean()), "max": float(every.max()), "tokens": float(len(every))}
 
     def weights(self, folder: str, version: int) -> Weights:
         """The weights of a policy folder for the samplers: from memory where it was trained here, else as stored."""
-        kept, place = self._kept, Path(folder)
-        if kept is not None and kept.is_of(place):
+        kept, source = self._kept, Path(folder)
+        if kept is not None and kept.is_of(source):
             return weights_to_send(kept.policy, version, kept.checksum, kept.form.base)
-        form = replace(self._form(None, adapted=False), dtype=stored_dtype(place))
-        return weights_to_send(load_policy(place, form), version, None, None)
+        form = replace(self._form(None, adapted=False), dtype=stored_dtype(source))
+        return weights_to_send(load_policy(source, form), version, None, None)
 
     def transfer(
         self,
@@ -142,15 +153,21 @@ class Learner:
         """
         from actors.gpu_weights import SamplerClient, transfer
 
-        kept, place = self._kept or self._shares, Path(folder)
-        if kept is not None and kept.is_of(place):
-            policy, checksum = kept.policy, kept.checksum
-        else:
-            policy = self._frozen(place).to(self.device)
-            checksum = checksum_of(policy.weights())
+        policy, checksum = self._to_transfer(Path(folder))
         client = SamplerClient(samplers, parallel, timeout_s)
         beside = transfer(policy, self.rank, road, client, meeting, version, checksum)
         return beside if self.rank == 0 else None
+
+    def _to_transfer(self, folder: Path) -> tuple[Policy, str]:
+        """The policy of a folder where it computes, with ZeRO 3 this rank's share of it, and its weights' checksum."""
+        kept = self._kept or self._shares
+        if kept is not None and kept.is_of(folder):
+            return kept.policy, kept.checksum
+        policy = self._frozen(folder)
+        # While they are whole: afterwards they may be shared out.
+        checksum = checksum_of(policy.weights())
+        place(policy, self.settings, self.device, trains=False)
+        return policy, checksum
 
     def _train_sft(
         self, folder: Path, cases: list[Case], target: Path, training: TrainingSettings, adapted: bool
@@ -304,18 +321,21 @@ class Learner:
         if not all_finite(policy, self.device):
             raise LearningFailed("the weights are no numbers after the last step: nothing was saved. Lower the lr")
         told = [""]
-        with gathered(policy, self.settings):
-            if self.rank == 0:
-                encoder = source / ENCODER_FILE
-                policy.save_pretrained(target, encoder if encoder.is_file() else None)
-                told = [checksum_of(policy.weights())]
-                record_checksum(target, told[0])
+        shared_out = self.settings.zero_stage == 3
+        # Layer by layer: no GPU may hold all of it.
+        tensors = gathered_weights(policy, keep=self.rank == 0) if shared_out else {}
+        if self.rank == 0:
+            tensors = tensors or policy.weights() | policy.adapters()
+            encoder = source / ENCODER_FILE
+            policy.save_pretrained(target, encoder if encoder.is_file() else None, tensors)
+            told = [checksum_of({name: one for name, one in tensors.items() if not is_adapter(name)})]
+            record_checksum(target, told[0])
         torch.distributed.broadcast_object_list(told, src=0, device=self.device)
         # With ZeRO 3 no rank has the whole of it.
-        if self.settings.zero_stage < 3:
-            self._kept = KeptPolicy(told[0], form, policy)
-        else:
+        if shared_out:
             self._shares = KeptPolicy(told[0], form, policy)
+        else:
+            self._kept = KeptPolicy(told[0], form, policy)
 
 
 @contextmanager

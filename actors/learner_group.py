@@ -39,30 +39,16 @@ class LearnerGroup:
         After a restart the steps begin at 0 again: those before it belong to no policy. Raises ActorLost where the
         restarts are used up, and whatever a rank raised.
         """
-        while True:
-            if not self.ranks:
-                self._start()
-            try:
-                yield from self._attempt(method, arguments)
-                return
-            except ActorLost as lost:
-                self._begin_again(lost)
+        # What is no step is a sign of life.
+        return (told for told in self._told(method, arguments) if "step" in told)
 
     def logprob_gap(self, *arguments: Any) -> dict[str, float]:
-        """Rank 0's `logprob_gap`."""
-        return self.ask("logprob_gap", *arguments)
+        """`Learner.logprob_gap` on all ranks; where one is lost, the group starts again and is asked once more.
 
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Rank 0's answer; where it is lost, the group starts again and is asked once more."""
-        while True:
-            if not self.ranks:
-                self._start()
-            try:
-                return answer(
-                    getattr(self.ranks[0], method).remote(*arguments), self.timeout_s, f"learner 0 in {method}"
-                )
-            except ActorLost as lost:
-                self._begin_again(lost)
+        Raises as `train`.
+        """
+        *_, gap = self._told("logprob_gap", arguments)
+        return gap
 
     def weights(self, policy: str, version: int) -> Any:
         """A reference to rank 0's `weights`, once they are made; where it is lost, the group starts again and is asked
@@ -138,6 +124,17 @@ class LearnerGroup:
         )
         self._start()
 
+    def _told(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
+        """What rank 0 gives while all ranks run a method, begun again where one is lost; ends when all have ended."""
+        while True:
+            if not self.ranks:
+                self._start()
+            try:
+                yield from self._attempt(method, arguments)
+                return
+            except ActorLost as lost:
+                self._begin_again(lost)
+
     def _attempt(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
         running = {number: getattr(rank, method).remote(*arguments) for number, rank in enumerate(self.ranks)}
         faults: dict[int, RayError] = {}
@@ -158,8 +155,7 @@ class LearnerGroup:
                 faults[number] = error
                 del running[number]
             else:
-                # What is no step is a sign of life.
-                if number == 0 and not faults and "step" in step:
+                if number == 0 and not faults:
                     yield step
         if faults:
             self._fail(method, faults, waiting=bool(running))

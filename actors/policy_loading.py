@@ -1,5 +1,6 @@
 """Policies as a rank needs them: read from a folder, or kept from the training that wrote it."""
 
+import gc
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,11 @@ def load_policy(folder: Path, form: PolicyForm) -> Policy:
         return policy
     goes_on = form.base is not None and form.base != folder
     if goes_on and form.base is not None:
-        # The folder holds merged weights. What trains without adapters goes on from them; adapted parts do not.
+        # The folder holds merged weights. What trains without adapters goes on from them; adapted parts do not, and go
+        # before the base is read, for the host's memory may not hold both.
+        for part in form.lora.parts:
+            setattr(policy, part, None)
+        gc.collect()
         unmerged = Policy.from_pretrained(form.base, dtype=form.dtype)
         for part in form.lora.parts:
             setattr(policy, part, getattr(unmerged, part))

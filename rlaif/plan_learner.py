@@ -49,7 +49,7 @@ def learner_role(config: Config, policy: PolicySettings, size: "PolicySize", tra
         on_gpu=settings.gpus > 0,
     )
     device, host = _trainings_parts(config, policy, size, rank)
-    saving = _saving_parts(rank, settings.dtype)
+    saving = _between_trainings(config, size, rank)
     if sum(saving.values()) > sum(device.values()):
         device = saving
     runtime: dict[str, float] = {"runtime": RUNTIME_BYTES["learner"]}
@@ -57,8 +57,10 @@ def learner_role(config: Config, policy: PolicySettings, size: "PolicySize", tra
     if not rank.on_gpu:
         total, made_of = summed(runtime | device | host)
         return replace(bare, bytes=total, made_of=made_of)
-    # Every rank reads all of the policy before anything is shared out; adapters go on on a base that is read as well.
-    copies = 2 if settings.lora is not None and config.run.rounds > 1 else 1
+    # Every rank reads all of the policy before anything is shared out, and rank 0 has all of it as it is saved.
+    # Adapters go on on a base, which is read once their part of the policy is gone: the language model's is nearly all.
+    both = settings.lora is not None and "language_model" not in settings.lora.parts and config.run.rounds > 1
+    copies = 2 if both else 1
     loading = {f"{'policy and its base' if copies > 1 else 'policy'} while it is read": copies * rank.held * rank.width}
     total, made_of = summed(runtime | loading | host)
     on_gpu, gpu_made_of = summed({"CUDA": GPU_RUNTIME_BYTES} | device)
@@ -112,12 +114,10 @@ def _activations(config: Config, policy: PolicySettings, size: "PolicySize", wid
     each = size.layers * layer
     if settings.gradient_checkpointing:
         each = size.layers * size.hidden * width_ + layer
-    # Logits, their log-softmax and its gradient, the first two in float32.
-    logits = 2 * pairs * sampler.max_tokens * size.vocabulary * (8 if width_ == 4 else 8 + width_)
     kept = " with checkpoints" if settings.gradient_checkpointing else ""
     parts: dict[str, float] = {
         f"activations of {pairs} x {positions} positions{kept}": pairs * positions * each,
-        f"logits of {2 * pairs} x {sampler.max_tokens} tokens": logits,
+        **_logits(config, size, width_),
     }
     encoder = policy.encoder if config.trains_encoder else None
     if encoder is not None:
@@ -130,9 +130,33 @@ def _activations(config: Config, policy: PolicySettings, size: "PolicySize", wid
     return parts
 
 
-def _saving_parts(rank: _Rank, dtype: str) -> dict[str, float]:
+def _logits(config: Config, size: "PolicySize", width_: int) -> dict[str, float]:
+    """Logits, their log-softmax and its gradient, the first two in float32."""
+    answers, tokens = 2 * config.learner.micro_batch, config.sampler.max_tokens
+    each = size.vocabulary * (8 if width_ == 4 else 8 + width_)
+    return {f"logits of {answers} x {tokens} tokens": answers * tokens * each}
+
+
+def _between_trainings(config: Config, size: "PolicySize", rank: _Rank) -> dict[str, float]:
     """What a rank holds while the policy is compared with the sampler or written, when no optimizer stands."""
-    whole = (rank.held + rank.adapters) * rank.width
+    whole, dtype = (rank.held + rank.adapters) * rank.width, config.learner.dtype
+    if rank.stage == 3 and rank.on_gpu:
+        # Layer by layer: what is saved is gathered, and copied or merged in float32, one weight after another.
+        words = size.vocabulary * size.hidden
+        layer = size.hidden * (2 * size.hidden + 2 * size.key_value_width + 3 * size.intermediate)
+        saved = (max(layer, words, size.connector) + words) * rank.width + 8 * words
+        # The policy that was trained last stays while another one is compared, or scores as the reference.
+        computes = min(max(LIVE, words), rank.held) * rank.width + sum(_logits(config, size, rank.width).values())
+        share, another = whole / rank.ranks, rank.held * rank.width / rank.ranks
+        if share + saved > share + another + computes:
+            return {
+                f"its share of {millions(rank.held)} in {dtype}": share,
+                "a layer that is gathered and saved": saved,
+            }
+        return {
+            f"shares of two policies of {millions(rank.held)} in {dtype} as one is compared": share + another,
+            "layers that are gathered as they compute, and logits": computes,
+        }
     return {
         f"whole policy of {millions(rank.held)} in {dtype} while it is compared or saved": whole,
         "its shares": whole / rank.ranks if rank.stage == 3 else 0.0,

@@ -110,8 +110,21 @@ def test_adapters_train_little_and_are_merged_beside_the_weights(configured: Con
     # At the end: the weights, and three quarters of them with their adapters merged.
     assert role.gpu_bytes == GIB + 2 * (PARAMETERS + 1_000_000) + 2 * 1_500_000_000
     assert role.gpu_bytes < whole.gpu_bytes
-    # The weights and, in a later round, the base they stand on are read whole.
-    assert role.bytes == RUNTIME_BYTES["learner"] + 2 * 2 * PARAMETERS
+    # The base is read when the weights that it stands for are gone.
+    assert role.bytes == RUNTIME_BYTES["learner"] + 2 * PARAMETERS
+    beside = lora.replace("all-linear", "all-linear, parts: [connector]")
+    both = rank(configured(*given, beside, "learner.dpo.reference=precomputed", "learner.dpo.train=[connector]"), few)
+    assert both.bytes == RUNTIME_BYTES["learner"] + 2 * 2 * PARAMETERS
+
+
+def test_with_zero_3_no_gpu_holds_the_whole_policy_and_a_host_does(configured: Configured) -> None:
+    lora = "learner.lora={rank: 4, alpha: 8, dropout: 0.0, targets: all-linear}"
+    given = (*ON_GPU, "learner.dtype=bfloat16", "learner.zero_stage=3", "learner.dpo.reference=precomputed", lora)
+    few = size_of(adapters=1_000_000, adapted=1_500_000_000)
+    four, sixteen = (rank(configured(*given, f"learner.ranks={ranks}"), few, trained=1_000_000) for ranks in (4, 16))
+    assert sixteen.gpu_bytes < 2 * PARAMETERS + 2 * GIB and sixteen.gpu_bytes < four.gpu_bytes
+    assert "whole policy" not in sixteen.gpu_made_of
+    assert sixteen.bytes == four.bytes == RUNTIME_BYTES["learner"] + 2 * PARAMETERS
 
 
 def kept(dtype: torch.dtype, positions: int) -> int:

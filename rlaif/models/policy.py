@@ -13,7 +13,7 @@ Shape letters: B batch, L positions, V visual tokens, D language hidden.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
@@ -220,15 +220,23 @@ class Policy(nn.Module):
         """The adapters' own weights, to go on training from."""
         return {name: one.detach().clone() for name, one in self.state_dict().items() if is_adapter(name)}
 
-    def save_pretrained(self, folder: Path, encoder: Path | None) -> None:
+    def save_pretrained(self, folder: Path, encoder: Path | None, tensors: Mapping[str, Tensor] | None = None) -> None:
         """Writes the policy as a folder with its adapters merged; `encoder` is the encoder file to carry along, for a
         policy without its encoder on board.
+
+        `tensors` are what `weights` and `adapters` give, for a policy whose own are shared out over processes.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        if tensors is None:
+            tensors = self.weights() | self.adapters()
+        adapters: dict[str, Tensor] = {}
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in get_args(Part)}
-        for name, tensor in self.weights().items():
+        for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
+            if is_adapter(name):
+                adapters[name] = tensor
+            else:
+                parts[part][rest] = tensor
         target = folder / LANGUAGE_MODEL
         # A new model's configuration does not name its class, by which engines choose theirs.
         self.language_model.config.architectures = [type(self.language_model).__name__]
@@ -243,7 +251,7 @@ class Policy(nn.Module):
             save_file(parts["encoder"], folder / ENCODER_FILE)
         elif encoder is not None:
             shutil.copyfile(encoder, folder / ENCODER_FILE)
-        if adapters := self.adapters():
+        if adapters:
             save_file(adapters, folder / ADAPTERS_FILE)
         (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
 

@@ -17,10 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from actors.fleet import Fleet
+from actors.gathered_weights import gathered_weights
 from actors.learner_faults import LearnerOutOfMemory, LearningFailed
 from actors.learner_group import LearnerGroup
 from actors.rounds import learn
+from actors.weights import checksum_of as weights_checksum
 from rlaif.files import checksum_of
+from rlaif.learner_settings import LearnerSettings
 from rlaif.ledger import RunFolder
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings, PolicyError
@@ -62,16 +65,27 @@ def one(cluster: None, small: Any) -> Iterator[LearnerGroup]:
 
 def train(group: LearnerGroup, small: Any, method: str, arguments: tuple[Any, ...], *overrides: str) -> list[Any]:
     """The steps of a training with other settings than the group was started with."""
+    settings = told(group, small, *overrides)
+    if method == "train_sft":
+        arguments = (*arguments, settings.sft)
+    return list(group.train(method, *arguments))
+
+
+def told(group: LearnerGroup, small: Any, *overrides: str) -> LearnerSettings:
+    """Gives the ranks other settings than they were started with."""
     ranks = len(group.ranks)
-    settings = small.config(f"learner.ranks={ranks}", *SETTINGS, *GENTLE, *overrides).learner
+    settings: LearnerSettings = small.config(f"learner.ranks={ranks}", *SETTINGS, *GENTLE, *overrides).learner
 
     def take(learner: Any) -> None:
         learner.settings = settings
 
-    ray.get([rank.__ray_call__.remote(take) for rank in group.ranks], timeout=60)
-    if method == "train_sft":
-        arguments = (*arguments, settings.sft)
-    return list(group.train(method, *arguments))
+    on_all(group, take)
+    return settings
+
+
+def on_all(group: LearnerGroup, function: Any) -> list[Any]:
+    """What a function gives of every rank's learner."""
+    return ray.get([rank.__ray_call__.remote(function) for rank in group.ranks], timeout=120)
 
 
 @dataclass(frozen=True)
@@ -312,7 +326,9 @@ def test_adapters_on_the_connector_keep_a_language_model_that_an_earlier_round_t
     assert torch.linalg.matrix_rank(kept["connector.0.weight"] - start["connector.0.weight"], atol=1e-6) <= 2
 
 
-def test_the_gap_tells_the_policy_that_sampled_from_another(one: LearnerGroup, small: Any, tmp_path: Path) -> None:
+def test_the_gap_tells_the_policy_that_sampled_from_another(
+    one: LearnerGroup, two: LearnerGroup, small: Any, tmp_path: Path
+) -> None:
     from rlaif.features import FeatureStore
 
     policy, store = Policy.from_pretrained(small.first), FeatureStore(small.features)
@@ -328,6 +344,58 @@ def test_the_gap_tells_the_policy_that_sampled_from_another(one: LearnerGroup, s
     assert same["mean"] < 1e-5 and same["max"] < 1e-4
     assert same["tokens"] == sum(len(row.token_ids) for row in rows)
     assert other["mean"] > 0.1
+    for stage in (1, 3):
+        told(two, small, f"learner.zero_stage={stage}")
+        assert two.logprob_gap(str(small.second), str(tmp_path), 0) == pytest.approx(other, abs=1e-6), stage
+
+
+@pytest.mark.parametrize("adapted", [(), (LORA,), (LORA.replace("all-linear", "all-linear, parts: [connector]"),)])
+def test_zero_3_writes_layer_by_layer_what_zero_2_writes(
+    two: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path, adapted: tuple[str, ...]
+) -> None:
+    def watch(_: Any) -> None:
+        written = Policy.save_pretrained
+
+        def save(policy: Policy, *arguments: Any) -> None:
+            Policy.whole = sum(one.numel() > 0 for one in policy.parameters())  # type: ignore[attr-defined]
+            Policy.save_pretrained = written  # type: ignore[method-assign]
+            policy.save_pretrained(*arguments)
+
+        Policy.save_pretrained = save  # type: ignore[method-assign, assignment]
+
+    # Adam makes steps of the learning rate out of rounding errors: a small one tells what is written from those.
+    trains = ("learner.dpo.train=[language_model,connector]", "learner.dpo.lr=1e-5")
+    for stage in (2, 3):
+        on_all(two, watch)
+        arguments = (*[str(small.second)] * 2, str(small.first), str(paired_run), 0, str(tmp_path / str(stage)))
+        train(two, small, "train_dpo", arguments, *trains, f"learner.zero_stage={stage}", *adapted)
+    assert ray.get(two.ranks[0].__ray_call__.remote(lambda _: Policy.whole), timeout=60) == 0  # type: ignore[attr-defined]
+
+    one, other = ({path.relative_to(root): path for path in root.rglob("*.*")} for root in map(tmp_path.joinpath, "23"))
+    assert one.keys() == other.keys() and (Path("adapters.safetensors") in one) is bool(adapted)
+    for path in one:
+        if path.suffix == ".safetensors":
+            assert furthest(load_file(one[path]), load_file(other[path])) < 1e-6, path
+    written = weights_of(tmp_path / "3")
+    assert furthest(written, weights_of(small.second)) > 2e-6
+    checksum = json.loads((tmp_path / "3" / "weights.json").read_text(encoding="utf-8"))["checksum"]
+    assert checksum == weights_checksum(written)
+
+
+def test_with_zero_3_a_policy_that_none_trained_here_is_shared_out_before_it_is_sent(
+    two: LearnerGroup, small: Any
+) -> None:
+    told(two, small, "learner.zero_stage=3")
+    folder = small.second
+
+    def shared_out(learner: Any) -> tuple[str, int, dict[str, Tensor]]:
+        policy, checksum = learner._to_transfer(folder)
+        return checksum, sum(one.numel() for one in policy.parameters()), gathered_weights(policy, keep=True)
+
+    weights = weights_of(folder)
+    for checksum, whole, gathered in on_all(two, shared_out):
+        assert (checksum, whole) == (weights_checksum(weights), 0)
+        assert furthest(gathered, weights) == 0.0
 
 
 ZERO = (

@@ -266,7 +266,7 @@ def test_shares_of_zero_3_are_gathered_layer_by_layer(cluster: None, small: Any,
     learners = group(small, "learner.zero_stage=3", "learner.ranks=2")
 
     def gathered(learner: Any) -> tuple[dict[str, str], list[tuple[str, tuple[int, ...]]], int]:
-        from actors.gpu_weights import PolicySource
+        from actors.gathered_weights import PolicySource
 
         assert all(one.numel() == 0 for one in learner._shares.policy.language_model.parameters())
         found, most = {}, 0
