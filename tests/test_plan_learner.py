@@ -54,7 +54,6 @@ def part(role: Role, words: str) -> float:
         # As DeepSpeed 0.19.8 held them after a backward pass on one rank, for 33 M parameters.
         (("learner.dtype=float32", "learner.zero_stage=0"), 16),
         (("learner.dtype=float32", "learner.zero_stage=2"), 20),
-        (("learner.dtype=bfloat16", "learner.zero_stage=0"), 16),
         (("learner.dtype=bfloat16", "learner.zero_stage=1"), 16),
         (("learner.dtype=bfloat16", "learner.zero_stage=2"), 16),
         (("learner.dtype=bfloat16", "learner.zero_stage=3"), 16),
@@ -71,10 +70,9 @@ def test_weights_gradients_and_optimizer_of_one_rank(
 def test_each_zero_stage_shares_out_more(configured: Configured) -> None:
     given = (*ON_GPU, "learner.ranks=4", "learner.dtype=bfloat16", "learner.dpo.reference=precomputed")
     parts = {}
-    for stage in range(4):
+    for stage in (1, 2, 3):
         role = rank(configured(*given, f"learner.zero_stage={stage}"))
         parts[stage] = [part(role, name) * GIB / PARAMETERS for name in ("policy of", "gradients of", "optimizer")]
-    assert parts[0] == pytest.approx([2, 2, 12], rel=0.03)
     assert parts[1][:2] == pytest.approx([2, 2], rel=0.03)
     assert parts[2][:2] == pytest.approx([2, 0.5], rel=0.03)
     assert parts[3][:2] == pytest.approx([0.5, 0.5], rel=0.03)
@@ -160,7 +158,7 @@ def kept(dtype: torch.dtype, positions: int) -> int:
 def test_activations_are_what_autograd_keeps(configured: Configured, dtype: str) -> None:
     given = (
         *ON_GPU,
-        "learner.zero_stage=0",
+        "learner.zero_stage=1",
         f"learner.dtype={dtype}",
         "sampler.max_tokens=128",
         "sampler.max_length=256",
