@@ -5,10 +5,10 @@ from pathlib import Path
 
 import ray
 import torch
-from safetensors.torch import save_file
 
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import EncoderSettings
+from rlaif.models.tensor_files import write_tensors
 from rlaif.objectives.finding_supervision import FindingHead, bit_targets, bit_vocabulary, finding_loss
 from rlaif.policy_choice import EncoderTraining
 
@@ -65,4 +65,4 @@ def train_encoder(
                 "grad_norm": float(norm),
             }
             number += 1
-    save_file(encoder.state_dict(), Path(target))
+    write_tensors(encoder.state_dict(), Path(target))

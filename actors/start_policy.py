@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import ray
-from safetensors.torch import save_file
 
 from actors.encoder_training import train_encoder
 from actors.ingest import read_studies, rows_of
@@ -15,6 +14,7 @@ from rlaif.models.new_policy import new_policy
 from rlaif.models.policy import Policy
 from rlaif.models.pretrained import pretrained_policy
 from rlaif.models.published.tables import load_connector, load_encoder, load_language_model
+from rlaif.models.tensor_files import write_tensors
 from rlaif.plan_trainings import language_model_of
 from rlaif.progress import Progress
 from rlaif.records import Study
@@ -79,7 +79,7 @@ def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
         return target
     else:
         encoder = new_encoder(policy.encoder)
-    save_file(encoder.state_dict(), target)
+    write_tensors(encoder.state_dict(), target)
     return target
 
 

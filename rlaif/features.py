@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rlaif.models.settings import PolicySettings
+from rlaif.models.tensor_files import write_tensors
 from rlaif.models.visual_input import RegionInput, VisualInput
 
 ABANDONED_S = 3600.0
@@ -122,7 +122,7 @@ class FeatureStore:
     def _write(self, tensors: dict[str, Tensor]) -> Path:
         path = self.folder / f"shard-{uuid.uuid4().hex}.safetensors"
         temporary = self.folder / f".{path.name}.tmp"
-        save_file(tensors, temporary)
+        write_tensors(tensors, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o600)

@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
@@ -39,6 +39,7 @@ from rlaif.models.pair_tokens import PairTokens, collate_pairs
 from rlaif.models.prompt import Prompt, PromptWriter, Tokens
 from rlaif.models.settings import POLICY_FILE, LoraSettings, Part, PolicyError, PolicySettings, read_settings
 from rlaif.models.splicing import encoded, visual_tokens
+from rlaif.models.tensor_files import write_tensors
 from rlaif.models.visual_input import VisualInput
 
 ENCODER_FILE, CONNECTOR_FILE, LANGUAGE_MODEL = "encoder.safetensors", "connector.safetensors", "language_model"
@@ -243,16 +244,16 @@ class Policy(nn.Module):
         self.language_model.config.save_pretrained(target)
         if self.language_model.generation_config is not None:
             self.language_model.generation_config.save_pretrained(target)
-        save_file(parts["language_model"], target / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(parts["language_model"], target / "model.safetensors")
         self.tokenizer.save_pretrained(target)
         if parts["connector"]:
-            save_file(parts["connector"], folder / CONNECTOR_FILE)
+            write_tensors(parts["connector"], folder / CONNECTOR_FILE)
         if parts["encoder"]:
-            save_file(parts["encoder"], folder / ENCODER_FILE)
+            write_tensors(parts["encoder"], folder / ENCODER_FILE)
         elif encoder is not None:
             shutil.copyfile(encoder, folder / ENCODER_FILE)
         if adapters:
-            save_file(adapters, folder / ADAPTERS_FILE)
+            write_tensors(adapters, folder / ADAPTERS_FILE)
         (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
 
 
