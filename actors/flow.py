@@ -1,6 +1,5 @@
 """What is in flight between samplers, judges and the controller; it is bounded, whatever the number of cases."""
 
-import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import ray
 from actors.fleet import JudgePool
 from actors.judge import Judged
 from actors.remote import Actor, ActorDied, ActorLost, answer
-from actors.requests import Request
+from actors.requests import Request, new_stage
 from actors.sampler_group import SamplerGroup
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase
@@ -24,8 +23,6 @@ ASKED_AHEAD = 2
 FEEDS_A_FILLING = 8
 # Batches that wait for a judge before samplers are waited for no longer: what they have written stays with them.
 WAITING_BATCHES = 64
-
-_stages = itertools.count()
 
 
 class AllSampled:
@@ -68,7 +65,7 @@ class Flow:
         requests: Sequence[Request],
         round_: int,
     ) -> None:
-        self.timeout_s, self.round, self._stage = config.sampler.timeout_s, round_, next(_stages)
+        self.timeout_s, self.round, self._stage = config.sampler.timeout_s, round_, new_stage()
         self._asked_ahead = ASKED_AHEAD * config.sampler.max_sequences
         self._group, self._requests, self._sent = samplers, requests, 0
         self._again: deque[Request] = deque()

@@ -1,5 +1,6 @@
 """What is put to the samplers: apart from them, so that whoever asks need not import their engines."""
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +22,14 @@ class Request:
     def key(self) -> tuple[str, str | None]:
         """What tells it from the other requests of a stage: the case, and whose features."""
         return self.case.case_id, self.feature_key
+
+
+_stages = itertools.count()
+
+
+def new_stage() -> int:
+    """The number of a stage that begins now: higher than all before it in this process."""
+    return next(_stages)
 
 
 class Feed:

@@ -10,7 +10,7 @@ import torch
 from ray.exceptions import RayTaskError
 
 from actors.fleet import Fleet
-from actors.requests import Request
+from actors.requests import Request, new_stage
 from actors.weight_road import StaleWeights
 from actors.weights import Weights, checksum_of
 from rlaif.features import FeatureStore
@@ -164,19 +164,20 @@ def test_neither_order_nor_company_changes_what_is_written(sampler: Any) -> None
 
 
 def test_requests_are_fed_while_it_writes_and_a_new_stage_ends_the_old(sampler: Any) -> None:
-    sampler.feed.remote(1, [six(0), six(1)])
-    first = sampler.sample.remote([], 0, 1)
-    assert {one.case_id for one in ray.get(next(first), timeout=60)} <= {"case-0", "case-1"}
-    sampler.feed.remote(1, [six(2)])
+    one, two = new_stage(), new_stage()
+    sampler.feed.remote(one, [six(0), six(1)])
+    first = sampler.sample.remote([], 0, one)
+    assert {each.case_id for each in ray.get(next(first), timeout=60)} <= {"case-0", "case-1"}
+    sampler.feed.remote(one, [six(2)])
     assert {ray.get(next(first), timeout=60)[0].case_id for _ in range(2)} >= {"case-2"}
 
     # It would wait for more, and is still to write the case of the earlier stage.
-    sampler.feed.remote(1, [six(number) for number in range(3, 8)])
-    sampler.feed.remote(2, [six(5)])
-    second = sampler.sample.remote([], 0, 2)
-    assert [one.index for one in ray.get(next(second), timeout=60)] == list(range(6))
-    sampler.feed.remote(1, [six(6)])
-    sampler.feed.remote(2, [], end=True)
+    sampler.feed.remote(one, [six(number) for number in range(3, 8)])
+    sampler.feed.remote(two, [six(5)])
+    second = sampler.sample.remote([], 0, two)
+    assert [each.index for each in ray.get(next(second), timeout=60)] == list(range(6))
+    sampler.feed.remote(one, [six(6)])
+    sampler.feed.remote(two, [], end=True)
     with pytest.raises(StopIteration):
         next(second)
 
