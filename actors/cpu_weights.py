@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from actors.weights import StaleWeights
+from actors.stale_weights import StaleWeights
 
 # Models whose checkpoints hold what the engine holds, by the same names and the same way round.
 _ONE_TO_ONE = ("LlamaForCausalLM", "Qwen2ForCausalLM")

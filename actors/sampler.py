@@ -20,7 +20,8 @@ import torch
 
 from actors.requests import Feed, Request
 from actors.sampler_weights import SamplerWeights
-from actors.weights import StaleWeights, Weights
+from actors.stale_weights import StaleWeights
+from actors.weights import Weights
 from rlaif.config import SamplerSettings
 from rlaif.models.policy import LANGUAGE_MODEL, Policy
 from rlaif.models.settings import PolicyError

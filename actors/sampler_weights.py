@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.weights import StaleWeights, Weights, digests_of, joined
+from actors.stale_weights import StaleWeights
+from actors.weights import Weights, digests_of, joined
 from rlaif.models.policy import Policy
 from rlaif.models.settings import PolicyError
 from rlaif.models.stored_weights import StoredWeights, stored_dtype

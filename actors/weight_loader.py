@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from actors.cpu_weights import can_repack, repack
-from actors.weights import StaleWeights, digests_of
+from actors.stale_weights import StaleWeights
+from actors.weights import digests_of
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import ray
 
 from actors.learner_group import LearnerGroup
 from actors.remote import Actor, ActorDied, ActorLost, answer
-from actors.weights import StaleWeights
+from actors.stale_weights import StaleWeights
 from rlaif.weight_roads import Road, road_of
 
 # Sends a policy folder's weights from the learners to the samplers under a version, each wait within the timeout;

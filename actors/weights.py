@@ -17,10 +17,6 @@ from torch import Tensor
 from rlaif.models.adapters import Adapter
 
 
-class StaleWeights(RuntimeError):
-    """A sampler's weights are not the ones that it was told to use."""
-
-
 @dataclass(frozen=True)
 class AdaptedLayers:
     """The adapters of a policy, to be merged anew into the weights of the folder that they were put on."""

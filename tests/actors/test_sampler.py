@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 
 from actors.fleet import Fleet
 from actors.requests import Request, new_stage
-from actors.weight_road import StaleWeights
+from actors.stale_weights import StaleWeights
 from actors.weights import Weights, checksum_of
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy

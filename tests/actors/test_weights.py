@@ -19,8 +19,9 @@ from actors.learner_group import LearnerGroup
 from actors.learner_weights import weights_to_send
 from actors.policy_loading import recorded_checksum
 from actors.requests import Request
+from actors.stale_weights import StaleWeights
 from actors.weight_road import send_weights
-from actors.weights import StaleWeights, Weights, checksum_of, digests_of
+from actors.weights import Weights, checksum_of, digests_of
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings
