@@ -48,10 +48,16 @@ GENTLE = ("learner.sft.lr=1e-4", "learner.dpo.lr=1e-4")
 
 
 @pytest.fixture(scope="module")
-def two(fleet: Fleet) -> LearnerGroup:
-    """The session's group of two ranks."""
+def two(fleet: Fleet, small: Any) -> Iterator[LearnerGroup]:
+    """The session's group of two ranks, which gets its own settings back."""
     assert len(fleet.learners.ranks) == 2
-    return fleet.learners
+    yield fleet.learners
+    settings = small.config().learner
+
+    def take(learner: Any) -> None:
+        learner.settings = settings
+
+    on_all(fleet.learners, take)
 
 
 @pytest.fixture(scope="module")
