@@ -174,7 +174,7 @@ def test_twenty_five_kills_at_random_moments_lose_and_double_nothing(nursery: Nu
             assert {row.reason for row in run.iterate("dropped", Dropped)} <= {"x" * 200}
             assert leftovers(run.path) == []
             compacted += (run.path / "dropped" / "part-000.parquet").exists()
-    assert len(nursery.words()) > 100 and compacted > 5, "the writers were killed before they did anything"
+    assert len(nursery.words()) >= 20 and compacted > 5, "the writers were killed before they did anything"
 
 
 def test_a_kill_before_each_change_to_the_disk_loses_and_doubles_nothing(nursery: Nursery) -> None:
