@@ -9,7 +9,7 @@ from rlaif.config import Config
 from rlaif.judges.settings import GreenJudgeSettings, LeafJudge
 from rlaif.models.settings import PolicySettings
 from rlaif.plan_learner import ENCODER_ACTIVATIONS
-from rlaif.plan_memory import GIB, GPU_RUNTIME_BYTES, RUNTIME_BYTES, Role, amount, millions, summed, width
+from rlaif.plan_memory import GIB, GPU_RUNTIME_BYTES, RUNTIME_BYTES, Role, amount, millions, on_both, summed, width
 
 if TYPE_CHECKING:
     from rlaif.models.size import PolicySize
@@ -50,18 +50,8 @@ def sampler_role(config: Config, policy: PolicySettings, size: "PolicySize") -> 
         f"key-value cache of one sequence of {settings.max_length} at {amount(token)} a token": settings.max_length
         * token,
     }
-    total, made_of = summed(host)
-    on_gpu, gpu_made_of = summed(engine)
     advice = "raise sampler.gpu_memory, sampler.tensor_parallel, or lower sampler.max_length"
-    return replace(
-        bare,
-        bytes=total,
-        made_of=made_of,
-        gpu_bytes=on_gpu,
-        gpu_made_of=gpu_made_of,
-        gpu_share=settings.gpu_memory,
-        advice=advice,
-    )
+    return replace(on_both(bare, host, engine), gpu_share=settings.gpu_memory, advice=advice)
 
 
 def key_value_bytes(size: "PolicySize", each: int, split: int = 1) -> float:
@@ -88,15 +78,5 @@ def judge_role(judge: LeafJudge) -> Role:
         parts |= {"weights": weights, f"key-value cache ({judge.name}.kv_cache_gib)": judge.kv_cache_gib * GIB}
         total, made_of = summed(parts)
         return replace(bare, bytes=total, made_of=made_of)
-    on_gpu, gpu_made_of = summed({"weights": weights, "CUDA": GPU_RUNTIME_BYTES})
-    total, made_of = summed(parts)
-    advice = f"set the gpu_memory of judge {judge.name}"
-    return replace(
-        bare,
-        bytes=total,
-        made_of=made_of,
-        gpu_bytes=on_gpu,
-        gpu_made_of=gpu_made_of,
-        gpu_share=judge.gpu_memory,
-        advice=advice,
-    )
+    both = on_both(bare, parts, {"weights": weights, "CUDA": GPU_RUNTIME_BYTES})
+    return replace(both, gpu_share=judge.gpu_memory, advice=f"set the gpu_memory of judge {judge.name}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlaif.config import Config
 from rlaif.models.settings import PolicySettings
-from rlaif.plan_memory import GPU_RUNTIME_BYTES, RUNTIME_BYTES, Role, millions, summed, width
+from rlaif.plan_memory import GPU_RUNTIME_BYTES, RUNTIME_BYTES, Role, millions, on_both, summed, width
 
 if TYPE_CHECKING:
     from rlaif.models.size import PolicySize
@@ -62,9 +62,7 @@ def learner_role(config: Config, policy: PolicySettings, size: "PolicySize", tra
     both = settings.lora is not None and "language_model" not in settings.lora.parts and config.run.rounds > 1
     copies = 2 if both else 1
     loading = {f"{'policy and its base' if copies > 1 else 'policy'} while it is read": copies * rank.held * rank.width}
-    total, made_of = summed(runtime | loading | host)
-    on_gpu, gpu_made_of = summed({"CUDA": GPU_RUNTIME_BYTES} | device)
-    return replace(bare, bytes=total, made_of=made_of, gpu_bytes=on_gpu, gpu_made_of=gpu_made_of)
+    return on_both(bare, runtime | loading | host, {"CUDA": GPU_RUNTIME_BYTES} | device)
 
 
 def _trainings_parts(

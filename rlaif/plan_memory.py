@@ -1,7 +1,7 @@
 """Memory as a plan counts it: bytes of parts, with words for what they are, and the actors that hold them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB, GIB = 2**20, 2**30
 # What an actor takes before it holds anything of ours, measured on a CPU: interpreter, torch and the engine's code.
@@ -49,6 +49,13 @@ def summed(parts: Mapping[str, float]) -> tuple[float, str]:
     """The sum of named parts, and its words; parts of nothing are left out."""
     words = (f"{amount(size)} {what}" for what, size in parts.items() if size)
     return sum(parts.values()), " + ".join(words)
+
+
+def on_both(role: Role, host: Mapping[str, float], gpu: Mapping[str, float]) -> Role:
+    """A role with the memory that each of its actors takes of the host and of its GPU."""
+    total, made_of = summed(host)
+    on_gpu, gpu_made_of = summed(gpu)
+    return replace(role, bytes=total, made_of=made_of, gpu_bytes=on_gpu, gpu_made_of=gpu_made_of)
 
 
 def width(dtype: str) -> int:

@@ -12,7 +12,7 @@ from rlaif.models.settings import PolicySettings
 from rlaif.plan_counts import Counts
 from rlaif.plan_engines import judge_role, sampler_role
 from rlaif.plan_learner import ENCODER_ACTIVATIONS, learner_role
-from rlaif.plan_memory import GPU_RUNTIME_BYTES, RUNTIME_BYTES, Need, Role, millions, summed, width
+from rlaif.plan_memory import GPU_RUNTIME_BYTES, RUNTIME_BYTES, Need, Role, millions, on_both, summed, width
 
 if TYPE_CHECKING:
     from rlaif.models.size import PolicySize
@@ -84,13 +84,5 @@ def _ingest(config: Config, encoder: EncoderSettings, views: int, size: "PolicyS
     if not settings.gpus:
         total, made_of = summed(host | device)
         return replace(bare, bytes=total, made_of=made_of)
-    total, made_of = summed(host | {f"{settings.batch} volumes in float16": settings.batch * voxels * 2})
-    on_gpu, gpu_made_of = summed({"CUDA": GPU_RUNTIME_BYTES} | device)
-    return replace(
-        bare,
-        bytes=total,
-        made_of=made_of,
-        gpu_bytes=on_gpu,
-        gpu_made_of=gpu_made_of,
-        advice="lower ingest.batch",
-    )
+    host |= {f"{settings.batch} volumes in float16": settings.batch * voxels * 2}
+    return replace(on_both(bare, host, {"CUDA": GPU_RUNTIME_BYTES} | device), advice="lower ingest.batch")
