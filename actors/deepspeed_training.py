@@ -15,6 +15,7 @@ from actors.learner_faults import LearningFailed
 from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.models.policy import Policy
 from rlaif.models.settings import PolicyError
+from rlaif.models.value_head import PolicyWithValues
 from rlaif.objectives.batches import MicroBatch, plan_steps
 
 Step: TypeAlias = dict[str, float]
@@ -53,14 +54,14 @@ def configuration(settings: LearnerSettings, device: torch.device, *, trains: bo
     }
 
 
-def place(policy: Policy, settings: LearnerSettings, device: torch.device, *, trains: bool = True) -> None:
+def place(policy: nn.Module, settings: LearnerSettings, device: torch.device, *, trains: bool = True) -> None:
     """Moves a policy to where it computes; with ZeRO 3 weight by weight, so that no GPU ever holds all of it."""
     if settings.zero_stage == 3:
         deepspeed.zero.Init(module=policy, config_dict_or_path=configuration(settings, device, trains=trains))
     policy.to(device)
 
 
-def frozen(policy: Policy, settings: LearnerSettings, device: torch.device) -> Any:
+def frozen(policy: nn.Module, settings: LearnerSettings, device: torch.device) -> Any:
     """A policy that does not train, ready for forward passes: with ZeRO 3, its weights are shared out over ranks.
 
     All ranks must call it equally often then.
@@ -86,7 +87,7 @@ def released(engine: Any) -> None:
 
 
 def train(
-    policy: Policy,
+    policy: Policy | PolicyWithValues,
     lengths: list[int],
     loss_of: LossOf,
     training: TrainingSettings,
@@ -114,7 +115,7 @@ def train(
         raise PolicyError(f"nothing of the policy trains: train={list(training.train)} names none of its parts")
     _checkpoint_activations(policy, settings)
     place(policy, settings, device)
-    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(_groups(policy, settings, lr), lr=lr, weight_decay=settings.weight_decay, fused=True)
     warmup = int(training.warmup * len(plan))
     # transformers calls a constant rate after a warm-up by another name.
     kind = "constant_with_warmup" if training.schedule == "constant" else training.schedule
@@ -125,9 +126,11 @@ def train(
     try:
         engine.train()
         for number, step in enumerate(plan):
+            # Afterwards it is that of the next step.
+            rate = schedule.get_last_lr()[0]
             measured, norm = _step(engine, step[rank], _items(step), loss_of, trainable, settings)
             told = _mean(measured, settings.ranks)
-            told |= {"step": number, "of": len(plan), "lr": schedule.get_last_lr()[0], "grad_norm": float(norm)}
+            told |= {"step": number, "of": len(plan), "lr": rate, "grad_norm": float(norm)}
             if not (math.isfinite(told["loss"]) and math.isfinite(told["grad_norm"])):
                 raise LearningFailed(
                     f"step {number + 1} of {len(plan)} has loss {told['loss']:g} and gradient norm "
@@ -183,7 +186,15 @@ def _mean(measured: dict[str, Tensor], ranks: int) -> Step:
     return dict(zip(names, (values / ranks).tolist(), strict=True))
 
 
-def _checkpoint_activations(policy: Policy, settings: LearnerSettings) -> None:
+def _groups(policy: Policy | PolicyWithValues, settings: LearnerSettings, lr: float) -> list[dict[str, Any]]:
+    """What trains, with its learning rate: a value head has its own."""
+    if isinstance(policy, Policy):
+        return [{"params": [one for one in policy.parameters() if one.requires_grad], "lr": lr}]
+    head = {"params": [*policy.value_head.parameters()], "lr": settings.ppo.value_lr}
+    return [*_groups(policy.policy, settings, lr), head]
+
+
+def _checkpoint_activations(policy: Policy | PolicyWithValues, settings: LearnerSettings) -> None:
     model = policy.language_model
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

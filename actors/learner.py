@@ -1,4 +1,4 @@
-"""The learners: DeepSpeed ranks that live across rounds and train the policy by SFT or DPO.
+"""The learners: DeepSpeed ranks that live across rounds and train the policy by SFT, DPO or PPO.
 
 What a rank knows comes from folders, so that a round can be learnt again from the run folder alone:
 every stage loads its policy, trains it with a fresh optimizer and lets it go.
@@ -6,9 +6,10 @@ every stage loads its policy, trains it with a fresh optimizer and lets it go.
 
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,26 @@ from actors.policy_loading import (
     load_policy,
     record_checksum,
 )
+from actors.ppo_training import experience, ppo_loss
 from actors.preference_batches import PreferenceBatches, fitting
+from actors.preference_loss import preference_loss
 from actors.reference import ReferenceLogprobs
 from actors.remote import Actor
+from actors.rollout_batches import RolloutBatches
+from actors.value_heads import policy_with_values, save_value_head
 from actors.weights import Weights, checksum_of
 from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.models.adapters import is_adapter, without_adapters
 from rlaif.models.policy import ADAPTERS_FILE, ENCODER_FILE, Policy
 from rlaif.models.settings import PolicyError
 from rlaif.models.stored_weights import stored_dtype
+from rlaif.models.value_head import PolicyWithValues
 from rlaif.models.visual_input import VisualInput
 from rlaif.objectives.batches import MicroBatch
-from rlaif.objectives.dpo import dpo_loss
 from rlaif.objectives.sft import sft_loss
 from rlaif.preferences.examples import PreferenceExample, examples_of
 from rlaif.records import Candidate, Case
+from rlaif.rollouts import compared, rollouts_of, with_shuffled_scores
 from rlaif.tables import Table
 from rlaif.vision import Vision
 from rlaif.weight_roads import Road
@@ -105,6 +111,17 @@ class Learner:
             yield from self._train_dpo(
                 Path(folder), Path(base), Path(reference_folder), Path(run), round_, Path(target)
             )
+
+    def train_ppo(
+        self, folder: str, base: str, run: str, round_: int, target: str, judge: str, kl_weight: float
+    ) -> Iterator[Step]:
+        """Trains the policy of a folder by PPO on a round's reports and a judge's scores of them; yields every step.
+
+        The base is the frozen reference. Raises as `train_dpo`, and LearningFailed where the KL divergence from the
+        reference is above `learner.ppo.max_kl`.
+        """
+        with told_plainly(self.rank, self.settings):
+            yield from self._train_ppo(Path(folder), Path(base), Path(run), round_, Path(target), judge, kl_weight)
 
     def logprob_gap(self, folder: str, run: str, round_: int) -> Iterator[dict[str, float]]:
         """Mean and largest difference between the sampler's log-probs and ours on a round's first candidates, once.
@@ -208,7 +225,7 @@ class Learner:
         if pairs is None or reference is None:
             pairs = PreferenceBatches(examples, policy, self._features, self.device)
             reference = self._reference(pairs, policy, reference_folder)
-        loss_of = self._dpo_loss_of(pairs, reference)
+        loss_of = partial(preference_loss, pairs, reference, dpo)
         lr, seed = dpo.lr * dpo.round_decay**round_, self.seed + 1000 * (round_ + 1)
         epoch = -(-len(pairs.lengths) // dpo.batch)
         for step in self._steps(policy, pairs.lengths, loss_of, dpo, lr, seed):
@@ -217,36 +234,55 @@ class Learner:
             yield step | {"left_out": float(pairs.left_out)}
         self._save(policy, form, folder, target)
 
-    def _dpo_loss_of(self, pairs: PreferenceBatches, reference: ReferenceLogprobs) -> LossOf:
-        dpo = self.settings.dpo
+    def _train_ppo(
+        self, folder: Path, base: Path, run: Path, round_: int, target: Path, judge: str, kl_weight: float
+    ) -> Iterator[Step]:
+        ppo = self.settings.ppo
+        check_same_architecture(folder, base)
+        seed = self.seed + 1000 * (round_ + 1)
+        sampled = rollouts_of(run, round_, judge)
+        if ppo.shuffle_rewards:
+            sampled = with_shuffled_scores(sampled, seed)
+        valued = ppo.advantage == "gae"
+        reference = self._frozen(base)
+        rollouts = RolloutBatches(sampled if valued else compared(sampled), reference, self._features, self.device)
+        frozen_logprobs = yield from self._of_every_token(rollouts, reference, rollouts.logprobs)
+        del reference
+        values = None
+        if valued:
+            with_values = policy_with_values(self._frozen(folder), folder, ppo)
+            values = yield from self._of_every_token(rollouts, with_values, rollouts.values)
+            del with_values
+        given = experience(rollouts, frozen_logprobs, values, ppo, kl_weight)
+        form = self._form(base)
+        policy = self._load(folder, form)
+        policy.train_only(ppo.train)
+        _without_dropout(policy)
+        model = policy_with_values(policy, folder, ppo) if valued else policy
+        loss_of = partial(ppo_loss, rollouts, given, ppo, kl_weight)
+        for step in self._steps(model, rollouts.lengths, loss_of, ppo, ppo.lr, seed):
+            if step["kl"] > ppo.max_kl:
+                raise LearningFailed(
+                    f"step {int(step['step']) + 1} of {int(step['of'])} leaves the reference by {step['kl']:.1f} nats "
+                    f"a report, more than learner.ppo.max_kl={ppo.max_kl:g}: nothing was saved. Raise "
+                    "learner.ppo.kl_weight or lower learner.ppo.lr, under another run.name"
+                )
+            yield step | {"left_out": float(rollouts.left_out), "sampled_kl": given.divergence, "kl_weight": kl_weight}
+        self._save(policy, form, folder, target)
+        if isinstance(model, PolicyWithValues):
+            save_value_head(model, target, write=self.rank == 0)
 
-        def loss_of(model: Any, micro: MicroBatch, step: tuple[int, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-            weights, frozen_sums = self._tensor(micro.weights), reference.of(micro.items)
-            ours = pairs.logprobs(model, micro.items)
-            result = dpo_loss(
-                ours.chosen,
-                ours.rejected,
-                frozen_sums[:, 0],
-                frozen_sums[:, 1],
-                beta=dpo.beta,
-                loss=dpo.loss,
-                label_smoothing=dpo.label_smoothing,
-                length_normalised=dpo.length_normalised,
-                sft_weight=dpo.sft_weight,
-                chosen_lengths=ours.chosen_length,
-                rejected_lengths=ours.rejected_length,
-                mean_chosen_length=pairs.mean_chosen_length(step),
-            )
-            watched = {
-                "loss": result.loss.detach(),
-                "margin": result.margin,
-                "accuracy": (result.margin > 0).float(),
-                "chosen_reward": result.chosen_reward,
-                "rejected_reward": result.rejected_reward,
-            }
-            return (result.loss * weights).sum(), {name: (one * weights).sum() for name, one in watched.items()}
-
-        return loss_of
+    def _of_every_token(
+        self, rollouts: RolloutBatches, policy: nn.Module, of: Callable[[Any, tuple[int, ...]], Tensor]
+    ) -> Generator[Step, None, Tensor]:
+        """What a frozen policy says of every token of a round's reports."""
+        settings = self.settings
+        model = frozen(policy, settings, self.device)
+        table = yield from rollouts.every(
+            partial(of, model), rank=self.rank, ranks=settings.ranks, batch=settings.micro_batch
+        )
+        released(model)
+        return table
 
     def _scored_beforehand(
         self, examples: list[PreferenceExample], folder: Path
@@ -303,7 +339,7 @@ class Learner:
 
     def _steps(
         self,
-        policy: Policy,
+        policy: Policy | PolicyWithValues,
         lengths: list[int],
         loss_of: LossOf,
         training: TrainingSettings,

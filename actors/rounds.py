@@ -1,9 +1,8 @@
-"""The stages of a round: sample and judge, build pairs, learn, evaluate on held-out cases.
+"""The stages of a round before its learning: sample and judge, build pairs.
 
 Each stage goes on from what the run folder holds, and ends with a mark in its ledger.
 """
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from actors.judge import Judged
 from actors.judging import Judging, by_case, judged_case
 from actors.own_start import pairing_of
 from actors.requests import Request
-from actors.sampling_plan import needed_checkpoints, planned_version, policy_at, round_name
+from actors.sampling_plan import planned_version, policy_at, round_name
 from rlaif.config import Config
 from rlaif.judges.case import JudgedCase
 from rlaif.judges.settings import leaves_of
@@ -202,62 +201,3 @@ def _by_case(candidates: Iterable[Candidate]) -> Iterator[tuple[str, list[Candid
             raise RoundFailed(f"the candidates of {case_id} do not stand together in their table")
         seen.add(case_id)
         yield case_id, list(group)
-
-
-def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path, round_: int) -> Path:
-    """Trains the policy on the round's pairs against the frozen reference; gives the new policy's folder.
-
-    Raises RoundFailed where sampler and learner disagree on the same tokens, and what the learners raise, such as
-    LearningFailed for a loss that is no number: the checkpoints stay as they are then.
-    """
-    name = round_name(round_)
-    checkpoint = run.path / name / "checkpoint"
-    if run.done(f"{name}/learn"):
-        return checkpoint
-    started = time.monotonic()
-    gap = _logprob_gap(run, config, fleet, base, round_)
-    steps: list[dict[str, float]] = []
-    with run.folder(f"{name}/checkpoint") as target:
-        if run.facts(f"{name}/pairs")["pairs"] == 0:
-            print(f"{name}: no pairs, so the policy stays as it is", flush=True)
-            shutil.copytree(policy, target, dirs_exist_ok=True, ignore=_adapters if policy == base else None)
-        else:
-            progress: Progress | None = None
-            reference = policy if config.learner.dpo.reference_moves else base
-            folders = (str(policy), str(base), str(reference))
-            for step in fleet.learners.train("train_dpo", *folders, str(run.path), round_, str(target)):
-                progress = progress or Progress(f"{name} learn", int(step["of"]))
-                progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}  margin {step['margin']:+.3f}")
-                # After a restart of the learners they begin again.
-                steps[int(step["step"]) :] = [step]
-    if steps and steps[0]["left_out"]:
-        print(f"{name}: {int(steps[0]['left_out'])} pairs are longer than the language model's positions", flush=True)
-    judging = run.facts(f"{name}/sample")["judging"]
-    run.write_json(f"{name}/metrics.json", {"judging": judging, "logprob_gap": gap, "learning": {"steps": steps}})
-    run.prune_checkpoints(keep=2, needed=needed_checkpoints(run))
-    run.finish(f"{name}/learn", seconds=time.monotonic() - started, steps=len(steps), logprob_gap=gap)
-    return checkpoint
-
-
-def _logprob_gap(run: RunFolder, config: Config, fleet: Fleet, base: Path, round_: int) -> dict[str, float] | None:
-    """How far sampler and learner differ on the same tokens; None for given reports, which no sampler wrote."""
-    name = round_name(round_)
-    sampled = run.facts(f"{name}/sample")
-    if "given" in sampled:
-        return None
-    gap = fleet.learners.logprob_gap(str(policy_at(run, base, sampled["version"])), str(run.path), round_)
-    # Also not-a-number must fail the round.
-    if not gap["mean"] <= config.learner.max_logprob_gap:
-        raise RoundFailed(
-            f"{name}: sampler and learner differ by {gap['mean']:.2e} on average in the log-probs of the same tokens, "
-            f"more than learner.max_logprob_gap={config.learner.max_logprob_gap:g}: "
-            "the sampler's weights are not the policy's"
-        )
-    return gap
-
-
-def _adapters(folder: str, names: list[str]) -> list[str]:
-    """What a copy of the base leaves out: its adapters are merged, and the next round would put them on once more."""
-    from rlaif.models.policy import ADAPTERS_FILE
-
-    return [name for name in names if name == ADAPTERS_FILE]

@@ -34,8 +34,9 @@ from untrained_policy import reports
 
 from actors.cluster import joined
 from actors.fleet import Fleet
+from actors.learning import learn
 from actors.remote import ActorLost
-from actors.rounds import learn, make_pairs, sample_and_judge
+from actors.rounds import make_pairs, sample_and_judge
 from actors.sampling_plan import policy_at
 from rlaif.config import Config, load_config
 from rlaif.launch import CONFIGS, PROJECT, checked_overrides, sized

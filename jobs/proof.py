@@ -1,7 +1,8 @@
-"""Is the gain real? Runs the demo with several seeds and pools its held-out cases; overrides go to every run.
+"""Is the gain real? Runs a loop with several seeds and pools its held-out cases; overrides go to every run.
 
 python jobs/proof.py
 python jobs/proof.py run.rounds=3
+python jobs/proof.py ppo_loop experiment=ppo
 """
 
 import json
@@ -17,10 +18,14 @@ from rlaif.metrics.intervals import differences, pooled
 from rlaif.metrics.proof import CLAIMS, Seed, seed_of
 
 SEEDS = (0, 1, 2)
+LOOPS = ("dpo_loop", "ppo_loop")
 
 
 def main() -> None:
-    seeds = [run(number) for number in SEEDS]
+    loop, *overrides = sys.argv[1:] if sys.argv[1:] and sys.argv[1] in LOOPS else ["dpo_loop", *sys.argv[1:]]
+    if not any(one.startswith("experiment=") for one in overrides):
+        overrides.insert(0, "experiment=demo")
+    seeds = [run(loop, overrides, number) for number in SEEDS]
     grid = Grid(title=f"{len(seeds)} seeds, {sum(seed.cases for seed in seeds)} held-out cases: mean [95 % interval]")
     for column in ("claim", "pooled", *(f"seed {number}" for number in SEEDS), "holds"):
         grid.add_column(column)
@@ -38,16 +43,20 @@ def main() -> None:
     sys.exit(0 if all(answers) else 1)
 
 
-def run(number: int) -> Seed:
-    """Runs the demo with one seed to its end, and reads what came of it."""
-    name = f"proof-{number}"
-    overrides = ["experiment=demo", *sys.argv[1:], f"run.seed={number}", f"run.name={name}", "run.dry=false"]
+def run(loop: str, given: list[str], number: int) -> Seed:
+    """Runs a loop with one seed to its end, and reads what came of it."""
+    name = next((one.partition("=")[2] for one in given if one.startswith("run.name=")), _name(loop)) + f"-{number}"
+    overrides = [*given, f"run.seed={number}", f"run.name={name}", "run.dry=false"]
     print(f"=== seed {number}: {' '.join(overrides)}", flush=True)
-    finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / "dpo_loop.py"), *overrides], check=False)
+    finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / f"{loop}.py"), *overrides], check=False)
     if finished.returncode:
         fail(f"the run {name} ended with status {finished.returncode}: the same command goes on from where it stopped")
     root = next((Path(one.partition("=")[2]) for one in overrides if one.startswith("run.root=")), Path("runs"))
     return seed_of(PROJECT / root / name)
+
+
+def _name(loop: str) -> str:
+    return "proof" if loop == "dpo_loop" else f"proof-{loop.removesuffix('_loop')}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.config_fit import check_judges, check_lengths, check_policy, check_start
+from rlaif.config_fit import check_judges, check_lengths, check_policy, check_reinforcement, check_start
 from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSettings
 from rlaif.judge_choice import with_judges
 from rlaif.judges.settings import AnyJudge, JudgeSettings, LeafJudge, leaves_of
@@ -35,6 +35,8 @@ class RunSettings(Section):
     """The folder that holds run folders; made absolute."""
     seed: int
     rounds: int = Field(ge=0)
+    alignment: Literal["dpo", "ppo"] = "dpo"
+    """What the policy learns by in a round; jobs/dpo_loop.py and jobs/ppo_loop.py set it."""
     target: Literal["findings", "impression", "both"]
     """The text that the policy writes and the judges see."""
     max_bad_fraction: float = Field(ge=0, le=1)
@@ -213,6 +215,7 @@ class Config(Section):
         check_road(self)
         check_judges(self)
         check_start(self)
+        check_reinforcement(self)
         if self.policy.path is None:
             check_policy(self, self.policy.settings())
         return self
@@ -232,12 +235,18 @@ class Config(Section):
         """The trainings that the policy can go through; one of the user's own is the base as it is."""
         learner = self.learner
         named = {"pretrain": learner.pretrain, "sft": learner.sft} if self.policy.path is None else {}
-        return {name: one for name, one in named.items() if one is not None} | {"dpo": learner.dpo}
+        made = {name: one for name, one in named.items() if one is not None}
+        return made | {self.run.alignment: self.aligning}
+
+    @property
+    def aligning(self) -> TrainingSettings:
+        """The training of a round."""
+        return self.learner.ppo if self.run.alignment == "ppo" else self.learner.dpo
 
     @property
     def trains_encoder(self) -> bool:
         """Whether any training of the run touches the encoder, so that there are no features to keep."""
-        made = [one for name, one in self.trainings.items() if name != "dpo" or self.run.rounds]
+        made = [one for name, one in self.trainings.items() if name != self.run.alignment or self.run.rounds]
         return any(name.partition(".")[0] == "encoder" for training in made for name in training.train)
 
     def plain(self, *sections: str) -> dict[str, Any]:

@@ -77,6 +77,22 @@ def check_start(config: "Config") -> None:
         raise ValueError(f"{config.start.key} is what round 0 starts from, and run.rounds=0 has none: set run.rounds=1")
 
 
+def check_reinforcement(config: "Config") -> None:
+    """Raises ValueError where PPO would not learn from what the policy itself writes, or could not be scored."""
+    if config.run.alignment != "ppo":
+        return
+    sampler = config.sampler
+    if (sampler.temperature, sampler.top_p) != (1.0, 1.0):
+        raise ValueError(
+            f"sampler.temperature={sampler.temperature:g} and sampler.top_p={sampler.top_p:g}: PPO learns from reports "
+            "as likely as the policy makes them, so both must be 1"
+        )
+    if config.start.file is not None:
+        raise ValueError(
+            f"{config.start.key}: PPO learns from what the policy itself samples; jobs/dpo_loop.py starts from files"
+        )
+
+
 def check_policy(config: "Config", settings: PolicySettings) -> None:
     """Raises ValueError where data, target or learner are not for a policy that says this of itself."""
     name, target = config.policy.name, config.run.target

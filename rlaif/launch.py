@@ -26,10 +26,10 @@ FULL_DISK = (
 )
 
 
-def launch(job: Callable[[Config], None], *, run_name: str | None = None) -> None:
+def launch(job: Callable[[Config], None], *, run_name: str | None = None, alignment: str | None = None) -> None:
     """Runs a job with the configuration of the command line; expected errors exit with status 2 and one line each.
 
-    `run_name` is the run's name where the command line gives none.
+    `run_name` is the run's name where the command line gives none, `alignment` what a loop aligns by.
     """
     sys.argv[1:] = checked_overrides(sys.argv[1:])
 
@@ -41,6 +41,11 @@ def launch(job: Callable[[Config], None], *, run_name: str | None = None) -> Non
             values = sized(composed, overrides)
             if run_name is not None and not any(one.lstrip("+").startswith("run.name=") for one in overrides):
                 values["run"]["name"] = run_name
+            if alignment is not None and values["run"].setdefault("alignment", alignment) != alignment:
+                given = values["run"]["alignment"]
+                raise ConfigurationError(
+                    f"run.alignment={given} is another job's: leave it out, each loop sets its own"
+                )
             job(load_config(values, PROJECT))
         except MissingMandatoryValue as error:
             fail(f"{error.full_key} is missing: set {error.full_key}=…")

@@ -60,6 +60,54 @@ class DpoSettings(TrainingSettings):
         return self
 
 
+class PpoSettings(TrainingSettings):
+    """Reinforcement learning by PPO's clipped objective, whatever the advantages come from."""
+
+    advantage: Literal["gae", "grpo", "rloo"]
+    """Whence advantages come: a value head, or the case's other reports, by GRPO or RLOO."""
+    clip: float = Field(gt=0, lt=1)
+    """How far a token's probability may move from that at sampling before it earns nothing more."""
+    kl_weight: float = Field(ge=0)
+    """Price of a nat of KL divergence from the reference; within the reward, with `grpo` within the loss."""
+    kl_target: float | None = Field(gt=0)
+    """Nats a report to which the weight steers from round to round; null: the weight stays."""
+    kl_horizon: int = Field(ge=1)
+    """Over so many reports the weight may follow its target by 20 %."""
+    max_kl: float = Field(gt=0)
+    """Above so many nats a report the training ends, and the last checkpoint stays."""
+    gamma: float = Field(gt=0, le=1)
+    gae_lambda: float = Field(ge=0, le=1)
+    value_weight: float = Field(ge=0)
+    """Weight of the value head's loss."""
+    value_clip: float = Field(gt=0)
+    """How far a value may move from that at sampling before it earns nothing more."""
+    value_lr: float = Field(gt=0)
+    """The value head's own learning rate: it begins with nothing."""
+    value_trains_policy: bool
+    """Whether the value head's loss reaches the language model below it."""
+    whiten_rewards: bool
+    """Whether a round's scores are brought to mean 0 and standard deviation 1."""
+    whiten_advantages: bool
+    """Whether a round's advantages by `gae` are."""
+    shuffle_rewards: bool
+    """A control: every report is given the score of another one of the round, so that there is nothing to learn."""
+    max_unusable: float = Field(gt=0, le=1)
+    """Above this share of empty or endless reports the policy has collapsed, and the run stops."""
+    max_same: float = Field(gt=0, le=1)
+    """Above this share of reports with the very same words the policy has collapsed, and the run stops."""
+
+    @model_validator(mode="after")
+    def _steers_within_its_bound(self) -> "PpoSettings":
+        if self.kl_target is not None and self.kl_target >= self.max_kl:
+            raise ValueError(
+                f"kl_target={self.kl_target:g} is not below max_kl={self.max_kl:g}, at which the training ends: lower "
+                "the first or raise the second"
+            )
+        if self.kl_target is not None and not self.kl_weight:
+            raise ValueError("kl_target steers kl_weight, which is 0 and would stay so: set kl_weight above 0")
+        return self
+
+
 class LearnerSettings(Section):
     ranks: int = Field(ge=1)
     cpus: float = Field(ge=0)
@@ -79,6 +127,7 @@ class LearnerSettings(Section):
     """A training before the fine-tuning, of the connector alone in the papers; adapters come after it."""
     sft: TrainingSettings
     dpo: DpoSettings
+    ppo: PpoSettings
     max_logprob_gap: float = Field(gt=0)
     """The round fails where sampler and learner differ by more on average."""
     gap_candidates: int = Field(ge=1)
@@ -90,11 +139,11 @@ class LearnerSettings(Section):
 
     @model_validator(mode="after")
     def _adapters_train(self) -> "LearnerSettings":
-        trained = {name.partition(".")[0] for training in (self.sft, self.dpo) for name in training.train}
+        trained = {name.partition(".")[0] for training in (self.sft, self.dpo, self.ppo) for name in training.train}
         if self.lora is not None and (idle := [part for part in self.lora.parts if part not in trained]):
             raise ValueError(
-                f"lora.parts puts adapters on {' and '.join(idle)}, of which neither sft.train nor dpo.train names "
-                "anything: name it there, or leave it out of lora.parts"
+                f"lora.parts puts adapters on {' and '.join(idle)}, of which none of sft.train, dpo.train and "
+                "ppo.train names anything: name it there, or leave it out of lora.parts"
             )
         return self
 

@@ -76,7 +76,7 @@ def _trainings_parts(
     weights = rank.shared((rank.held + rank.adapters) * width_, from_stage=3)
     place = host if settings.offload == "all" and rank.stage == 3 else device
     place[f"policy of {millions(rank.held)} in {settings.dtype}{over if rank.stage == 3 else ''}"] = weights
-    if settings.dpo.reference == "copy":
+    if config.run.alignment == "dpo" and settings.dpo.reference == "copy":
         place["frozen reference"] = rank.shared(rank.held * width_, from_stage=3)
     share = rank.shared(rank.trained, from_stage=1)
     if settings.offload == "none" or not rank.stage:
@@ -170,7 +170,7 @@ def _advice(config: Config, rank: _Rank) -> str:
         ("learner.gradient_checkpointing=true", not settings.gradient_checkpointing),
         (
             f"learner.dpo.reference={'adapters_off' if settings.lora is not None else 'precomputed'}",
-            settings.dpo.reference == "copy",
+            config.run.alignment == "dpo" and settings.dpo.reference == "copy",
         ),
         ("learner.zero_stage=2 or 3 with more learner.ranks", settings.zero_stage < 2),
         ("learner.zero_stage=3", settings.zero_stage == 2),

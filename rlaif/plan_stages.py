@@ -29,8 +29,8 @@ def stages_of(config: Config, counts: Counts) -> tuple[Stage, ...]:
     heldout = f"writes and scores {counts.heldout_reports:,} greedy reports"
     stages.append(Stage("heldout/base", heldout))
     if config.run.rounds:
-        dpo, align, n, start = config.learner.dpo, counts.cases["align"], config.sampler.n, config.start
-        steps = dpo.epochs * -(-align // dpo.batch)
+        align, n, start = counts.cases["align"], config.sampler.n, config.start
+        dpo = config.run.alignment == "dpo"
         name, sampled = _rounds(0, config.run.rounds), _rounds(int(start.file is not None), config.run.rounds)
         if start.file is not None:
             taken = f"takes {start.key.partition('.')[2]} from {start.file}, and samples none"
@@ -38,14 +38,22 @@ def stages_of(config: Config, counts: Counts) -> tuple[Stage, ...]:
         if sampled:
             does = f"writes {align:,} cases x {n} candidates = {counts.candidates:,}, each judged"
             stages.append(Stage(f"{sampled}: sample", does))
-        if paired := sampled if start.pairs is not None else name:
+        if (paired := sampled if start.pairs is not None else name) and dpo:
             stages.append(Stage(f"{paired}: pairs", f"{config.pairs.strategy} builds at most one pair a case"))
         stages += [
-            Stage(f"{name}: learn", f"DPO, at most {steps:,} steps of {dpo.batch} pairs"),
+            Stage(f"{name}: learn", _learning(config, counts)),
             Stage(f"{name}: evaluate", heldout),
         ]
     stages.append(Stage("summary", "intervals, summary.json and report.html"))
     return tuple(stages)
+
+
+def _learning(config: Config, counts: Counts) -> str:
+    training = config.aligning
+    name, items, of = "DPO", counts.cases["align"], "pairs"
+    if config.run.alignment == "ppo":
+        name, items, of = f"PPO by {config.learner.ppo.advantage}", counts.candidates, "reports"
+    return f"{name}, at most {training.epochs * -(-items // training.batch):,} steps of {training.batch} {of}"
 
 
 def _rounds(first: int, end: int) -> str:

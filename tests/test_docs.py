@@ -33,9 +33,11 @@ def commands(text: str, program: str) -> list[list[str]]:
 
 
 def overrides_of(call: list[str]) -> list[str]:
-    """What a call of Python gives to Hydra: for a submitted job, what follows the job."""
+    """What a call of Python gives to Hydra: what follows a submitted job, and the loop that the proof repeats."""
     if call[0] == "jobs/submit.py":
         return overrides_of(call[1:]) if call[1:] else []
+    if call[0] == "jobs/proof.py" and call[1:2] and call[1].endswith("_loop"):
+        return call[2:]
     return [] if call[0] in WITHOUT_OVERRIDES else call[1:]
 
 

@@ -93,5 +93,9 @@ def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _setting(summary: Mapping[str, Any]) -> str:
     """What was run, in one line: policy, judge, pairs, seed and status, as far as the summary has them."""
-    named = [f"{key} {summary[key]}" for key in ("policy", "judge", "pairs", "seed") if summary.get(key) is not None]
+    named = [
+        f"{key} {summary[key]}"
+        for key in ("policy", "judge", "pairs", "advantage", "seed")
+        if summary.get(key) is not None
+    ]
     return " · ".join([*named, str(summary.get("status") or "status not recorded")])

@@ -182,7 +182,8 @@ def sft_chart(steps: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def alignment_charts(rounds: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Chart]:
-    """DPO loss, rewards with their margin, and accuracy, with the rounds one after another on the step axis.
+    """What a loop's learning shows, with the rounds one after another on the step axis: DPO's loss, rewards with their
+    margin, and accuracy; or PPO's loss, the KL divergence from the reference, and the share of clipped tokens.
 
     `rounds` gives each round's label with its steps. A chart without a value is left out.
     """
@@ -198,6 +199,14 @@ def alignment_charts(rounds: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) 
 
     rewards = {"Margin": curve("margin"), "Chosen": curve("chosen_reward"), "Rejected": curve("rejected_reward")}
     axis = "optimiser step, all rounds"
+    divergence = {"KL": curve("kl")}
+    if any(divergence["KL"]):
+        reinforced = (
+            _line_chart("PPO loss", "policy and value", {"Loss": curve("loss")}, axis, dividers, (0.0, "")),
+            _line_chart("KL from the base policy", "nats per report", divergence, axis, dividers),
+            _line_chart("Clipped", "share of tokens", {"Clipped": curve("clipped")}, axis, dividers),
+        )
+        return [chart for chart in reinforced if chart is not None]
     charts = (
         _line_chart("DPO loss", "nats per pair", {"Loss": curve("loss")}, axis, dividers, (math.log(2), "ln 2")),
         _line_chart("Implicit rewards", "nats, times beta", rewards, axis, dividers, (0.0, "")),

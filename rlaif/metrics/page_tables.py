@@ -82,12 +82,21 @@ def rounds_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         ("Pairs", count("pairs")),
         ("Cases dropped, by reason", [reasons(one.get("dropped")) or ["none"] for one in rounds]),
         *((f"Time: {stage}", [[duration((one.get("seconds") or {}).get(stage))] for one in rounds]) for stage in timed),
+        ("KL from the base, nats a report", [_divergence(one) for one in rounds]),
         ("Log-prob gap, sampler to learner", [[f"{k} {g[k]:.1e}" for k in ("mean", "max") if k in g] for g in gaps]),
         ("Weights", [_weights(one.get("weights") or {}) for one in rounds]),
         ("Repeated calls", count("repeated_calls")),
     ]
     labels = [f"Round {one.get('round', index)}" for index, one in enumerate(rounds)]
     return {"columns": labels, "rows": [row for row in rows if any(row[1])] if rounds else []}
+
+
+def _divergence(round_: Mapping[str, Any]) -> list[str]:
+    """How far PPO's policy was from the base as it sampled and when it had learnt, and what a nat cost."""
+    kl = round_.get("kl")
+    if not kl:
+        return []
+    return [f"sampled {kl['sampled']:.2f}", f"learnt {kl['learnt']:.2f}", f"weight {round_['kl_weight']:.3g}"]
 
 
 def stages(summary: Mapping[str, Any]) -> list[tuple[str, str, float]]:

@@ -62,6 +62,12 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
     }
 
 
+def _divergence(run: RunFolder, name: str) -> dict[str, float] | None:
+    """The KL divergence from the reference in nats a report: of the policy that wrote a round, and at its last step."""
+    steps = run.read_json(f"{name}/metrics.json")["learning"]["steps"]
+    return {"sampled": steps[0]["sampled_kl"], "learnt": steps[-1]["kl"]} if steps else None
+
+
 def _metrics(rows: Iterable[HeldoutReport]) -> list[str]:
     """The metrics that rows have: the known ones in their order, then judges' scores."""
     found = {metric for row in rows for metric in row.metrics}
@@ -116,11 +122,15 @@ def _differences(first: list[HeldoutReport], second: list[HeldoutReport], resamp
 
 def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
     name = f"round-{number:03d}"
-    sample, pairs, learnt = (run.facts(f"{name}/{stage}") for stage in ("sample", "pairs", "learn"))
-    evaluated = run.facts(f"heldout/{name}")
-    stages = {"sample": sample, "pairs": pairs, "learn": learnt, "evaluate": evaluated}
-    if run.done(f"heldout-judging/{name}"):
-        stages["judge_heldout"] = run.facts(f"heldout-judging/{name}")
+    marks = {
+        **{stage: f"{name}/{stage}" for stage in ("sample", "pairs", "learn")},
+        "evaluate": f"heldout/{name}",
+        "judge_heldout": f"heldout-judging/{name}",
+    }
+    # PPO builds no pairs, and rules alone judge no held-out reports.
+    optional = ("pairs", "judge_heldout")
+    stages = {stage: run.facts(mark) for stage, mark in marks.items() if stage not in optional or run.done(mark)}
+    sample, learnt = stages["sample"], stages["learn"]
     given = sample.get("given")
     judge = (given or {}).get("judge") or judge
     return {
@@ -131,10 +141,11 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
         "pairs": run.arrow(f"{name}/pairs", Pair, ["pair_id"]).num_rows,
         "judge_failures": sample["judging"]["judges"].get(judge, {}).get("failures", {}),
         "judging": sample["judging"],
-        "dropped": pairs["dropped"],
+        "dropped": stages.get("pairs", {}).get("dropped", {}),
         "dropped_cases": run.arrow(f"{name}/dropped", Dropped, ["case_id"]).num_rows,
         "seconds": {stage: facts["seconds"] for stage, facts in stages.items()},
         "logprob_gap": learnt["logprob_gap"],
+        **({"kl": _divergence(run, name), "kl_weight": learnt["kl_weight"]} if "kl_weight" in learnt else {}),
         "weights": None if given else {"version": sample["version"], "checksum": sample["checksum"]},
         "repeated_calls": sample["repeated_calls"],
     }

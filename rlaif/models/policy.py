@@ -147,16 +147,24 @@ class Policy(nn.Module):
 
     def forward(self, tokens: Tokens, visual: Sequence[VisualInput] | None) -> Tensor:
         """The log-probs `[B, L]` float32 of the answers' tokens, zero elsewhere; `visual` has one study for a row."""
+        return self.logprobs(self.states(tokens, visual), tokens)
+
+    def states(self, tokens: Tokens, visual: Sequence[VisualInput] | None) -> Tensor:
+        """The last hidden states `[A, D]` before each of the A answer tokens of all rows."""
         model, embeddings = self.language_model, self.embed(tokens, visual)
-        # A token's log-prob comes from the position before it; the vocabulary is computed for answers alone.
         if isinstance(tokens, PairTokens):
-            before = pair_states(model, embeddings, tokens)
-        else:
-            states = model.base_model(
-                inputs_embeds=embeddings, attention_mask=tokens.mask.long(), use_cache=False
-            ).last_hidden_state
-            before = states[:, :-1][tokens.answer[:, 1:]]
-        logits = model.get_output_embeddings()(before)
+            return pair_states(model, embeddings, tokens)
+        states = model.base_model(
+            inputs_embeds=embeddings, attention_mask=tokens.mask.long(), use_cache=False
+        ).last_hidden_state
+        return states[:, :-1][tokens.answer[:, 1:]]
+
+    def logprobs(self, states: Tensor, tokens: Tokens) -> Tensor:
+        """The log-probs `[B, L]` float32 of the answers' tokens from the states before them, zero elsewhere.
+
+        The vocabulary is computed for answers alone.
+        """
+        logits = self.language_model.get_output_embeddings()(states)
         chosen = functional.cross_entropy(logits.float(), tokens.ids[tokens.answer], reduction="none")
         logprobs = torch.zeros(tokens.ids.shape, dtype=torch.float32, device=chosen.device)
         return logprobs.masked_scatter(tokens.answer, -chosen)

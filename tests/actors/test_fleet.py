@@ -9,8 +9,9 @@ import ray
 
 from actors.cluster import check_fits
 from actors.fleet import Fleet
+from actors.learning import learn
 from actors.remote import ActorLost, steps_of
-from actors.rounds import RoundFailed, learn, make_pairs, sample_and_judge
+from actors.rounds import RoundFailed, make_pairs, sample_and_judge
 from rlaif.config import ConfigurationError
 from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, Case, Judgement, Pair

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from math import cos, pi
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,24 +15,21 @@ import ray
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from trainings import PROMPT, candidate, furthest, on_all, told, train, weights_of
 
-from actors.fleet import Fleet
 from actors.gathered_weights import gathered_weights
 from actors.learner_faults import LearnerOutOfMemory, LearningFailed
 from actors.learner_group import LearnerGroup
-from actors.rounds import learn
+from actors.learning import learn
 from actors.weights import checksum_of as weights_checksum
 from rlaif.files import checksum_of
-from rlaif.learner_settings import LearnerSettings
 from rlaif.ledger import RunFolder
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings, PolicyError
 from rlaif.records import Candidate, Case, Pair
 from rlaif.tables import Table
-from rlaif.vision import StoredFeatures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-PROMPT = "<image>\nDescribe the findings of this chest CT."
 REPORTS = (
     "The lungs are clear. There is no pleural effusion.",
     "There is a 12 mm nodule in the right upper lobe.",
@@ -42,56 +39,7 @@ REPORTS = (
     "The heart is of normal size.",
     "No nodule.",
 )
-SETTINGS = ("learner.sft.batch=4", "learner.sft.epochs=2", "learner.dpo.batch=4", "learner.dpo.epochs=2")
 GOLDEN = Path(__file__).parent / "golden" / "dpo_losses.json"
-GENTLE = ("learner.sft.lr=1e-4", "learner.dpo.lr=1e-4")
-
-
-@pytest.fixture(scope="module")
-def two(fleet: Fleet, small: Any) -> Iterator[LearnerGroup]:
-    """The session's group of two ranks, which gets its own settings back."""
-    assert len(fleet.learners.ranks) == 2
-    yield fleet.learners
-    settings = small.config().learner
-
-    def take(learner: Any) -> None:
-        learner.settings = settings
-
-    on_all(fleet.learners, take)
-
-
-@pytest.fixture(scope="module")
-def one(cluster: None, small: Any) -> Iterator[LearnerGroup]:
-    """A group of one rank on the same settings."""
-    group = LearnerGroup(small.config("learner.ranks=1"), StoredFeatures(small.features))
-    yield group
-    for rank in group.ranks:
-        ray.kill(rank)
-
-
-def train(group: LearnerGroup, small: Any, method: str, arguments: tuple[Any, ...], *overrides: str) -> list[Any]:
-    """The steps of a training with other settings than the group was started with."""
-    settings = told(group, small, *overrides)
-    if method == "train_sft":
-        arguments = (*arguments, settings.sft)
-    return list(group.train(method, *arguments))
-
-
-def told(group: LearnerGroup, small: Any, *overrides: str) -> LearnerSettings:
-    """Gives the ranks other settings than they were started with."""
-    ranks = len(group.ranks)
-    settings: LearnerSettings = small.config(f"learner.ranks={ranks}", *SETTINGS, *GENTLE, *overrides).learner
-
-    def take(learner: Any) -> None:
-        learner.settings = settings
-
-    on_all(group, take)
-    return settings
-
-
-def on_all(group: LearnerGroup, function: Any) -> list[Any]:
-    """What a function gives of every rank's learner."""
-    return ray.get([rank.__ray_call__.remote(function) for rank in group.ranks], timeout=120)
 
 
 @dataclass(frozen=True)
@@ -127,15 +75,6 @@ def cases() -> list[Case]:
     ]
 
 
-def weights_of(folder: Path) -> dict[str, Tensor]:
-    return Policy.from_pretrained(folder).weights()
-
-
-def furthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
-    assert first.keys() == second.keys()
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
-
-
 @pytest.fixture(scope="module")
 def paired_run(small: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose round 0 has five pairs, one of which has the reference report as chosen."""
@@ -167,29 +106,6 @@ def paired_run(small: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Table(run / "round-000" / "candidates", Candidate).append(candidates)
     Table(run / "round-000" / "pairs", Pair).append(pairs)
     return run
-
-
-def candidate(policy: Policy, number: int, index: int, text: str, logprobs: tuple[float, ...] = ()) -> Candidate:
-    ids = tuple(policy.answer(text))
-    return Candidate(
-        candidate_id=f"case-{number}.0.{index}",
-        case_id=f"case-{number}",
-        study_id=f"study-{number}",
-        round=0,
-        index=index,
-        attempt=0,
-        prompt=PROMPT,
-        text=text,
-        token_ids=ids,
-        logprobs=logprobs or (-1.0,) * len(ids),
-        finish_reason="stop",
-        usable=True,
-        policy_version=0,
-        weights_checksum="",
-        feature_key=f"f{number}",
-        seed=number * 6 + index,
-        sampled_at=datetime.now(UTC),
-    )
 
 
 def test_two_ranks_fine_tune_as_one_does(two: LearnerGroup, one: LearnerGroup, small: Any, tmp_path: Path) -> None:
@@ -427,6 +343,55 @@ def test_every_zero_stage_ends_in_the_weights_of_a_single_process(
         for ours, theirs in zip(ten_steps.steps, steps, strict=True):
             assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-5), overrides
         assert furthest(alone, weights_of(target)) < 1e-5, overrides
+
+
+RATES = {
+    # Two steps of warm-up, then eight, on the tenth of which a fall ends at nothing.
+    "linear": [0, 1 / 2, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8],
+    "cosine": [0, 1 / 2, *((1 + cos(pi * step / 8)) / 2 for step in range(8))],
+    "constant": [0, 1 / 2, 1, 1, 1, 1, 1, 1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("schedule", RATES)
+def test_the_learning_rate_of_each_step_is_the_schedules(
+    one: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path, schedule: str
+) -> None:
+    overrides = (*TEN_STEPS, f"learner.dpo.schedule={schedule}", "learner.dpo.warmup=0.2")
+    steps = train(one, small, "train_dpo", ten(small, paired_run, tmp_path / "new"), *overrides)
+    assert [step["lr"] for step in steps] == pytest.approx([1e-4 * rate for rate in RATES[schedule]], abs=1e-9)
+
+
+def test_bfloat16_learns_as_float32_does_within_its_rounding(
+    two: LearnerGroup, small: Any, paired_run: Path, ten_steps: Trained, tmp_path: Path
+) -> None:
+    half = (*TEN_STEPS, "learner.dtype=bfloat16", "learner.zero_stage=1")
+    steps = train(two, small, "train_dpo", ten(small, paired_run, tmp_path / "half"), *half)
+    assert [step["loss"] for step in steps] == pytest.approx(ten_steps.losses, rel=0.05)
+    written = load_file(tmp_path / "half" / "language_model" / "model.safetensors")
+    assert {one.dtype for one in written.values()} == {torch.bfloat16}
+    start, exact = weights_of(small.second), weights_of(ten_steps.folder)
+    name = "language_model.model.layers.0.mlp.up_proj.weight"
+    moved, ours = exact[name] - start[name], weights_of(tmp_path / "half")[name].float() - start[name]
+    # The same way, as far as eight bits show it.
+    assert float(torch.nn.functional.cosine_similarity(moved.flatten(), ours.flatten(), dim=0)) > 0.5
+
+
+def test_zero_3_with_adapters_knows_its_reference_from_every_source(
+    two: LearnerGroup, small: Any, paired_run: Path, tmp_path: Path
+) -> None:
+    base, first = str(small.first), tmp_path / "first"
+    train(two, small, "train_dpo", (base, base, base, str(paired_run), 0, str(first)), LORA, "learner.zero_stage=3")
+    told = {}
+    for source in ("copy", "precomputed", "adapters_off"):
+        arguments = (str(first), base, base, str(paired_run), 0, str(tmp_path / source))
+        told[source] = train(
+            two, small, "train_dpo", arguments, LORA, "learner.zero_stage=3", f"learner.dpo.reference={source}"
+        )
+    assert told["copy"][0]["margin"] > 1e-4
+    for source, steps in told.items():
+        for ours, theirs in zip(told["copy"], steps, strict=True):
+            assert theirs == pytest.approx(ours, abs=1e-5), source
 
 
 def test_the_same_seed_gives_the_losses_of_the_golden_file(

@@ -10,6 +10,7 @@ import pytest
 import ray
 import torch
 from ray.exceptions import OutOfMemoryError
+from trainings import candidate
 
 from actors import learner_group
 from actors.learner_faults import LearnerOutOfMemory
@@ -18,7 +19,8 @@ from actors.remote import ActorLost
 from actors.weights import checksum_of
 from rlaif.learner_settings import TrainingSettings
 from rlaif.models.policy import Policy
-from rlaif.records import Case
+from rlaif.records import Candidate, Case
+from rlaif.tables import Table
 from rlaif.vision import StoredFeatures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -105,4 +107,22 @@ def test_a_rank_lost_before_its_weights_are_sent_starts_again_and_sends_them(gro
     kill(group.ranks[0])
     sent = ray.get(group.weights(str(small.first), 3), timeout=60)
     assert (sent.version, sent.checksum) == (3, checksum_of(Policy.from_pretrained(small.first).weights()))
+    assert group.restarted == 1
+
+
+def test_a_rank_lost_while_it_compares_log_probs_starts_again_and_compares_them(
+    group: LearnerGroup, small: Any, tmp_path: Path
+) -> None:
+    policy = Policy.from_pretrained(small.first)
+    rows = [candidate(policy, number, 0, text) for number, text in enumerate(REPORTS)]
+    Table(tmp_path / "round-000" / "candidates", Candidate).append(rows)
+    before = group.logprob_gap(str(small.first), str(tmp_path), 0)
+    assert before["tokens"] == sum(len(row.token_ids) for row in rows) and before["mean"] > 0
+
+    def die(learner: Any) -> None:
+        learner._frozen = lambda _: os._exit(1)
+
+    ray.get(group.ranks[0].__ray_call__.remote(die), timeout=60)
+    group.restarted = 0
+    assert group.logprob_gap(str(small.first), str(tmp_path), 0) == before
     assert group.restarted == 1

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from actors.learning import learn
 from actors.own_start import check_start, check_unchanged, pairing_of, start_checksum, take_start
 from actors.preparation import TooManyBad
-from actors.rounds import learn, make_pairs
+from actors.rounds import make_pairs
 from rlaif.config import ConfigurationError
 from rlaif.ledger import RunFolder
 from rlaif.metrics.page_tables import rounds_table

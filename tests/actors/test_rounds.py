@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actors.heldout import heldout_report, heldout_requests
+from actors.learning import learn
 from actors.requests import Request
-from actors.rounds import learn
 from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, Case
 from rlaif.reports.region_reports import region_prompt, region_slots

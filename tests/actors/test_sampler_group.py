@@ -14,7 +14,9 @@ from actors.fleet import Fleet
 from actors.remote import ActorDied, StartFailed, answer
 from actors.requests import Request
 from actors.sampler_group import SamplerGroup
+from actors.weights import checksum_of as weights_checksum
 from rlaif.config import Config, ConfigurationError
+from rlaif.models.policy import Policy
 from rlaif.records import Candidate, Case
 from rlaif.vision import StoredFeatures
 
@@ -83,3 +85,21 @@ def test_a_split_engine_writes_the_same_and_dies_with_its_parts(cluster: None, f
     with pytest.raises(ActorDied):
         sample(group.actors[0])
     group.close()
+
+
+def test_a_sampler_that_dies_within_a_sync_is_replaced_by_one_that_has_the_new_weights(
+    fleet: Fleet, small: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = fleet.samplers(small.first, 0)
+    restarts, lost = group.restarts, group.actors[0]
+
+    def die(sampler: Any) -> None:
+        sampler.load = lambda _: os._exit(1)
+
+    ray.get(lost.__ray_call__.remote(die), timeout=120)
+    assert fleet.samplers(small.second, 1) is group
+    assert group.restarts == restarts + 1 and group.actors[0] is not lost
+    assert "sampler 0 was lost and is started anew" in capsys.readouterr().out
+    state = ray.get(group.actors[0].ready.remote(), timeout=120)
+    assert state == (1, weights_checksum(Policy.from_pretrained(small.second).weights()))
+    group.restarts = restarts

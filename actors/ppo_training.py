@@ -1,0 +1,109 @@
+"""PPO on a round's reports: the advantages that stand before the first step, and the loss of a micro-batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actors.rollout_batches import RolloutBatches
+from rlaif.learner_settings import PpoSettings
+from rlaif.objectives.advantages import (
+    generalised_advantages,
+    group_advantages,
+    leave_one_out_advantages,
+    token_rewards,
+    whitened,
+)
+from rlaif.objectives.batches import MicroBatch
+from rlaif.objectives.ppo import clipped_policy_loss, clipped_value_loss, divergence_estimate
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What a round's reports teach: `[reports, tokens]` each; values and returns only where there is a value head."""
+
+    reference_logprobs: Tensor
+    advantages: Tensor
+    values: Tensor | None
+    returns: Tensor | None
+    divergence: float
+    """Of the policy that wrote them from the reference, in nats a report."""
+
+
+def experience(
+    rollouts: RolloutBatches, reference_logprobs: Tensor, values: Tensor | None, settings: PpoSettings, kl_weight: float
+) -> Experience:
+    """The advantages of a round's reports, from their scores and what leaving the reference costs.
+
+    With `gae` the price stands on every token and the value head is what was expected; with `rloo` it is taken off the
+    whole report's score; with `grpo` it is part of the loss.
+    """
+    mask, scores = rollouts.mask, rollouts.scores
+    divergence = (rollouts.sampled_logprobs - reference_logprobs) * mask
+    if settings.whiten_rewards:
+        scores = whitened(scores, torch.ones_like(scores, dtype=torch.bool))
+    returns = None
+    match settings.advantage:
+        case "gae":
+            assert values is not None
+            rewards = token_rewards(scores, divergence, mask, kl_weight=kl_weight)
+            advantages, returns = generalised_advantages(
+                rewards, values, mask, gamma=settings.gamma, lambda_=settings.gae_lambda
+            )
+            if settings.whiten_advantages:
+                advantages = whitened(advantages, mask)
+        case "rloo":
+            priced = scores - kl_weight * divergence.sum(dim=1)
+            advantages = leave_one_out_advantages(priced, rollouts.groups)[:, None] * mask
+        case "grpo":
+            advantages = group_advantages(scores, rollouts.groups)[:, None] * mask
+    mean = float(divergence.sum(dim=1).mean())
+    return Experience(reference_logprobs, advantages, values, returns, mean)
+
+
+def ppo_loss(
+    rollouts: RolloutBatches,
+    given: Experience,
+    settings: PpoSettings,
+    kl_weight: float,
+    model: Any,
+    micro: MicroBatch,
+    step: tuple[int, ...],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted loss of a micro-batch, a mean over the tokens of all the step's reports, and what is worth watching.
+
+    `kl` is the divergence from the reference, `moved` that from the policy that wrote the reports, both in nats a
+    report; `clipped` is the share of tokens whose probability left the clip's range.
+    """
+    items = list(micro.items)
+    logprobs, values = rollouts.logprobs_and_values(model, micro.items)
+    width = logprobs.shape[1]
+
+    def of(table: Tensor) -> Tensor:
+        return table[items, :width]
+
+    mask, sampled = of(rollouts.mask), of(rollouts.sampled_logprobs)
+    policy = clipped_policy_loss(logprobs, sampled, of(given.advantages), clip=settings.clip) * mask
+    divergence = divergence_estimate(logprobs, of(given.reference_logprobs)) * mask
+    losses = policy + kl_weight * divergence if settings.advantage == "grpo" else policy
+    moved = divergence_estimate(logprobs.detach(), sampled) * mask
+    clipped = (((logprobs.detach() - sampled).exp() - 1).abs() > settings.clip) & mask
+    weights = torch.tensor(micro.weights, device=mask.device)
+    mean_length = rollouts.mean_length(step)
+
+    def a_report(tokens: Tensor) -> Tensor:
+        return (tokens.detach().sum(dim=1) * weights).sum()
+
+    watched = {
+        "policy_loss": a_report(policy) / mean_length,
+        "kl": a_report(divergence),
+        "moved": a_report(moved),
+        "clipped": a_report(clipped.float()) / mean_length,
+    }
+    if values is not None and given.values is not None and given.returns is not None:
+        value = clipped_value_loss(values, of(given.values), of(given.returns), clip=settings.value_clip) * mask
+        losses = losses + settings.value_weight * value
+        watched["value_loss"] = a_report(value) / mean_length
+    loss = (losses.sum(dim=1) / mean_length * weights).sum()
+    return loss, watched | {"loss": loss.detach()}
