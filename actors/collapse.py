@@ -1,7 +1,8 @@
 """Whether a policy in reinforcement learning has collapsed: empty, endless or constant reports end the run."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from actors.rounds import RoundFailed
 from actors.sampling_plan import round_name
@@ -14,33 +15,59 @@ FEWEST = 8
 
 
 def check_round(run: RunFolder, config: Config, round_: int) -> None:
-    """Raises RoundFailed where the policy that wrote a round's reports has collapsed: nothing is learnt from them."""
+    """Raises RoundFailed where there is no learning from a round's reports: the policy that wrote them has collapsed,
+    or the base writes nothing else.
+    """
     name = round_name(round_)
-    rows = run.arrow(f"{name}/candidates", Candidate, ["text", "usable"])
-    _check(config, name, rows["text"].to_pylist(), rows["usable"].to_pylist())
+    rows = run.arrow(f"{name}/candidates", Candidate, ["text", "finish_reason"])
+    faults = _faults(config, rows.to_pylist())
+    if faults and not round_:
+        raise RoundFailed(
+            f"{name}: nothing can be learnt from what the base policy writes: {' and '.join(faults)}. Raise "
+            "sampler.max_tokens where reports are cut off, or fine-tune longer"
+        )
+    if faults:
+        raise _collapsed(name, faults)
 
 
 def check_heldout(run: RunFolder, config: Config, round_: int) -> None:
-    """The same of the held-out reports by the policy that a round has learnt."""
+    """Raises RoundFailed where the policy that a round has learnt has collapsed on held-out cases, and the base had
+    not.
+    """
     name = round_name(round_)
+    if (faults := _heldout(run, config, name)) and not _heldout(run, config, "base"):
+        raise _collapsed(f"heldout/{name}", faults)
+
+
+def _heldout(run: RunFolder, config: Config, name: str) -> list[str]:
     rows = run.arrow(f"heldout/{name}", HeldoutReport, ["text", "finish_reason", "control"]).to_pylist()
-    own = [row for row in rows if not row["control"]]
-    ended = [row["finish_reason"] == "stop" and bool(row["text"].strip()) for row in own]
-    _check(config, f"heldout/{name}", [row["text"] for row in own], ended)
+    return _faults(config, [row for row in rows if not row["control"]])
 
 
-def _check(config: Config, name: str, texts: Sequence[str], usable: Sequence[bool]) -> None:
+def _faults(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What of a policy's reports is beyond the bounds, in words; prompts without room for one tell nothing."""
     ppo = config.learner.ppo
-    if len(texts) < FEWEST:
-        return
-    ((_, times),) = Counter(texts).most_common(1)
+    written = [row for row in rows if row["finish_reason"] != "prompt_too_long"]
+    if len(written) < FEWEST:
+        return []
+    ended = sum(row["finish_reason"] == "stop" and bool(row["text"].strip()) for row in written)
+    ((_, times),) = Counter(row["text"] for row in written).most_common(1)
+    unusable, same = 1 - ended / len(written), times / len(written)
     faults = []
-    if (share := 1 - sum(usable) / len(usable)) > ppo.max_unusable:
-        faults.append(f"{share:.0%} are empty or do not end, more than learner.ppo.max_unusable={ppo.max_unusable:g}")
-    if times / len(texts) > ppo.max_same:
-        faults.append(f"{times / len(texts):.0%} have the same words, more than learner.ppo.max_same={ppo.max_same:g}")
-    if faults:
-        raise RoundFailed(
-            f"{name}: the policy has collapsed: of {len(texts)} reports {' and '.join(faults)}. The checkpoints before "
-            "it stay; under another run.name raise learner.ppo.kl_weight, or lower learner.ppo.lr or epochs"
+    if unusable > ppo.max_unusable:
+        faults.append(
+            f"of {len(written)} reports {unusable:.0%} are empty or do not end, more than learner.ppo.max_unusable="
+            f"{ppo.max_unusable:g}"
         )
+    if same > ppo.max_same:
+        faults.append(
+            f"of {len(written)} reports {same:.0%} have the same words, more than learner.ppo.max_same={ppo.max_same:g}"
+        )
+    return faults
+
+
+def _collapsed(what: str, faults: list[str]) -> RoundFailed:
+    return RoundFailed(
+        f"{what}: the policy has collapsed: {' and '.join(faults)}. The checkpoint before it stays; under another "
+        "run.name raise learner.ppo.kl_weight, or lower learner.ppo.lr or epochs"
+    )

@@ -43,7 +43,7 @@ def configuration(settings: LearnerSettings, device: torch.device, *, trains: bo
         "train_micro_batch_size_per_gpu": settings.micro_batch,
         # The plan's steps are of unequal numbers of micro-batches: we say where each ends.
         "gradient_accumulation_steps": 1,
-        # Without ZeRO, DeepSpeed does not say the norm that it clips: `_clipped` does it.
+        # Without ZeRO, DeepSpeed does not say the norm that it clips: `_step` does it.
         "gradient_clipping": settings.max_grad_norm if settings.zero_stage else 0.0,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,

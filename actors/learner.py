@@ -6,6 +6,7 @@ every stage loads its policy, trains it with a fresh optimizer and lets it go.
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,6 +53,9 @@ from rlaif.rollouts import compared, rollouts_of, with_shuffled_scores
 from rlaif.tables import Table
 from rlaif.vision import Vision
 from rlaif.weight_roads import Road
+
+# Over so many steps of PPO the divergence from the reference is averaged, before it is held against its bound.
+KL_STEPS = 4
 
 
 class Learner:
@@ -249,25 +253,32 @@ class Learner:
         frozen_logprobs = yield from self._of_every_token(rollouts, reference, rollouts.logprobs)
         del reference
         values = None
+        # A base brings no value head, whatever run its folder is of.
+        head = folder if folder != base else None
         if valued:
-            with_values = policy_with_values(self._frozen(folder), folder, ppo)
+            with_values = policy_with_values(self._frozen(folder), head, ppo)
             values = yield from self._of_every_token(rollouts, with_values, rollouts.values)
             del with_values
-        given = experience(rollouts, frozen_logprobs, values, ppo, kl_weight)
+        learnt_from = experience(rollouts, frozen_logprobs, values, ppo, kl_weight, steer=folder != base)
+        _check_divergence(learnt_from.sampled_kl, ppo.max_kl, f"the policy of {folder}")
         form = self._form(base)
         policy = self._load(folder, form)
         policy.train_only(ppo.train)
-        _without_dropout(policy)
-        model = policy_with_values(policy, folder, ppo) if valued else policy
-        loss_of = partial(ppo_loss, rollouts, given, ppo, kl_weight)
+        # With adapters' own dropout, the policy would not be the one that wrote the reports.
+        _without_dropout(policy, adapters=True)
+        model = policy_with_values(policy, head, ppo) if valued else policy
+        loss_of = partial(ppo_loss, rollouts, learnt_from, ppo)
+        told = {
+            "left_out": float(rollouts.left_out),
+            "sampled_kl": learnt_from.sampled_kl,
+            "kl_weight": learnt_from.kl_weight,
+        }
+        lately: deque[float] = deque(maxlen=KL_STEPS)
         for step in self._steps(model, rollouts.lengths, loss_of, ppo, ppo.lr, seed):
-            if step["kl"] > ppo.max_kl:
-                raise LearningFailed(
-                    f"step {int(step['step']) + 1} of {int(step['of'])} leaves the reference by {step['kl']:.1f} nats "
-                    f"a report, more than learner.ppo.max_kl={ppo.max_kl:g}: nothing was saved. Raise "
-                    "learner.ppo.kl_weight or lower learner.ppo.lr, under another run.name"
-                )
-            yield step | {"left_out": float(rollouts.left_out), "sampled_kl": given.divergence, "kl_weight": kl_weight}
+            lately.append(step["kl"])
+            where = f"step {int(step['step']) + 1} of {int(step['of'])}"
+            _check_divergence(sum(lately) / len(lately), ppo.max_kl, where)
+            yield step | told
         self._save(policy, form, folder, target)
         if isinstance(model, PolicyWithValues):
             save_value_head(model, target, write=self.rank == 0)
@@ -316,6 +327,9 @@ class Learner:
         alike = kept is not None and replace(kept.form, lora=None, base=None) == form
         if kept is not None and alike and kept.is_of(folder):
             return kept.policy
+        if kept is not None:
+            # A GPU need not hold both.
+            kept.policy.to("cpu")
         return load_policy(folder, form).requires_grad_(False)
 
     def _load(self, folder: Path, form: PolicyForm) -> Policy:
@@ -383,10 +397,19 @@ def _as_base(policy: Policy) -> Iterator[None]:
     policy.train()
 
 
-def _without_dropout(policy: Policy) -> None:
-    """Rewards are differences of log-probs, which noise in one of them would drown; adapters keep their own."""
+def _check_divergence(divergence: float, most: float, where: str) -> None:
+    # Also not-a-number must end the training.
+    if not divergence <= most:
+        raise LearningFailed(
+            f"{where} has left the reference by {divergence:.1f} nats a report, more than learner.ppo.max_kl={most:g}: "
+            "nothing was saved. Raise learner.ppo.kl_weight or lower learner.ppo.lr, under another run.name"
+        )
+
+
+def _without_dropout(policy: Policy, *, adapters: bool = False) -> None:
+    """Rewards are differences of log-probs, which noise in one of them would drown; adapters may keep their own."""
     for name, module in policy.named_modules():
-        if isinstance(module, nn.Dropout) and not is_adapter(name):
+        if isinstance(module, nn.Dropout) and (adapters or not is_adapter(name)):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0

@@ -18,7 +18,7 @@ _PEER_GONE = (
 
 
 class LearningFailed(RuntimeError):
-    """A training whose loss or weights are no numbers any more; nothing of it was saved."""
+    """A training whose loss or weights are no numbers any more, or that ran away; nothing of it was saved."""
 
 
 class LearnerOutOfMemory(RuntimeError):

@@ -34,7 +34,7 @@ class LearnerGroup:
         self._start()
 
     def train(self, method: str, *arguments: Any) -> Iterator[dict[str, float]]:
-        """Runs `train_sft` or `train_dpo` on all ranks and yields rank 0's steps; ends when all have ended.
+        """Runs one of the learner's trainings on all ranks and yields rank 0's steps; ends when all have ended.
 
         After a restart the steps begin at 0 again: those before it belong to no policy. Raises ActorLost where the
         restarts are used up, and whatever a rank raised.

@@ -5,16 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from actors.fleet import Fleet
 from actors.rounds import RoundFailed
 from actors.sampling_plan import needed_checkpoints, policy_at, round_name
 from rlaif.config import Config
 from rlaif.ledger import RunFolder
-from rlaif.objectives.kl_weight import adapted_kl_weight
 from rlaif.progress import Progress
-from rlaif.records import Judgement
+from rlaif.rollouts import count_rollouts
 
 Step = dict[str, float]
 
@@ -37,39 +34,31 @@ def learn(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path
     def told(step: Step) -> str:
         return f"loss {step['loss']:.3f}  margin {step['margin']:+.3f}"
 
-    pairs = run.facts(f"{name}/pairs")["pairs"]
-    return _trained(run, config, fleet, policy, base, round_, f"{pairs} pairs" if pairs else "", train, told)
+    count = run.facts(f"{name}/pairs")["pairs"]
+    return _trained(run, config, fleet, policy, base, round_, count, "pairs", train, told)
 
 
 def reinforce(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: Path, round_: int) -> Path:
     """Trains the policy by PPO on the round's reports and their scores, with the base as the frozen reference; gives
     the new policy's folder. Raises as `learn`.
     """
-    name, ppo, judge = round_name(round_), config.learner.ppo, config.judge.name
+    name, judge = round_name(round_), config.judge.name
     if run.done(f"{name}/learn"):
         return run.path / name / "checkpoint"
-    kl_weight = run.facts(f"{round_name(round_ - 1)}/learn")["next_kl_weight"] if round_ else ppo.kl_weight
+    earlier = run.facts(f"{round_name(round_ - 1)}/learn")["kl_weight"] if round_ else config.learner.ppo.kl_weight
 
     def train(target: Path) -> Iterator[Step]:
         folders = (str(policy), str(base), str(run.path))
-        return fleet.learners.train("train_ppo", *folders, round_, str(target), judge, kl_weight)
+        return fleet.learners.train("train_ppo", *folders, round_, str(target), judge, earlier)
 
     def told(step: Step) -> str:
         return f"loss {step['loss']:.3f}  KL {step['kl']:.2f}"
 
-    rows = run.arrow(f"{name}/judgements", Judgement, ["judge", "score"])
-    scored = int(pc.sum(pc.and_(pc.equal(rows["judge"], judge), pc.is_valid(rows["score"]))).as_py() or 0)
+    def facts(steps: list[Step]) -> dict[str, float]:
+        return {"reports": count, "kl_weight": steps[0]["kl_weight"] if steps else earlier}
 
-    def following(steps: list[Step]) -> dict[str, float]:
-        if not steps or ppo.kl_target is None:
-            return {"kl_weight": kl_weight, "next_kl_weight": kl_weight}
-        adapted = adapted_kl_weight(
-            kl_weight, steps[0]["sampled_kl"], target=ppo.kl_target, reports=scored, horizon=ppo.kl_horizon
-        )
-        return {"kl_weight": kl_weight, "next_kl_weight": adapted}
-
-    what = f"{scored} scored reports" if scored else ""
-    return _trained(run, config, fleet, policy, base, round_, what, train, told, following)
+    count = count_rollouts(run.path, round_, judge, comparing=config.learner.ppo.advantage != "gae")
+    return _trained(run, config, fleet, policy, base, round_, count, "scored reports", train, told, facts)
 
 
 def _trained(
@@ -79,32 +68,33 @@ def _trained(
     policy: Path,
     base: Path,
     round_: int,
+    count: int,
     what: str,
     train: Callable[[Path], Iterator[Step]],
     told: Callable[[Step], str],
     facts: Callable[[list[Step]], dict[str, float]] = lambda _: {},
 ) -> Path:
-    """The new checkpoint: the policy after `train`, or as it was where there is nothing to train on (`what` is empty).
+    """The new checkpoint: the policy after `train`, or as it was where there is nothing to train on.
 
-    `told` is a step in words, `facts` are further ones for the stage's mark.
+    `count` and `what` say what that is, `told` a step in words; `facts` are further ones for the stage's mark.
     """
     name = round_name(round_)
     started = time.monotonic()
     gap = _logprob_gap(run, config, fleet, base, round_)
     steps: list[Step] = []
     with run.folder(f"{name}/checkpoint") as target:
-        if not what:
-            print(f"{name}: nothing to learn from, so the policy stays as it is", flush=True)
+        if not count:
+            print(f"{name}: no {what}, so the policy stays as it is", flush=True)
             shutil.copytree(policy, target, dirs_exist_ok=True, ignore=_adapters if policy == base else None)
         else:
             progress: Progress | None = None
             for step in train(target):
-                progress = progress or Progress(f"{name} learn from {what}", int(step["of"]))
+                progress = progress or Progress(f"{name} learn from {count} {what}", int(step["of"]))
                 progress.at(int(step["step"]) + 1, told(step))
                 # After a restart of the learners they begin again.
                 steps[int(step["step"]) :] = [step]
     if steps and steps[0]["left_out"]:
-        print(f"{name}: {int(steps[0]['left_out'])} of {what} are longer than the model's positions", flush=True)
+        print(f"{name}: {int(steps[0]['left_out'])} {what} are longer than the language model's positions", flush=True)
     judging = run.facts(f"{name}/sample")["judging"]
     run.write_json(f"{name}/metrics.json", {"judging": judging, "logprob_gap": gap, "learning": {"steps": steps}})
     run.prune_checkpoints(keep=2, needed=needed_checkpoints(run))

@@ -21,8 +21,9 @@ from rlaif.rollouts import Rollout
 class RolloutBatches:
     """The reports that the language model has room for; `lengths` are their positions, `left_out` counts the others.
 
-    `mask` `[R, T]` marks their tokens, `sampled_logprobs` `[R, T]` are those at sampling, `scores` `[R]` the judge's,
-    `groups` `[R]` number their cases. Raises PolicyError where the language model has room for none.
+    `mask` `[R, T]` marks their tokens, `sampled_logprobs` `[R, T]` are those at sampling, `scores` `[R]` float64 the
+    judge's, `groups` `[R]` number their cases; all lie in the host's memory. Raises PolicyError where the language
+    model has room for none.
     """
 
     def __init__(self, rollouts: list[Rollout], policy: Policy, features: Features, device: torch.device) -> None:
@@ -35,14 +36,14 @@ class RolloutBatches:
         self.lengths = [sizes[i] for i in room]
         self._prompts, self._rollouts = [prompts[i] for i in room], [rollouts[i] for i in room]
         tokens = torch.tensor([len(one.token_ids) for one in self._rollouts])
-        self.mask = (torch.arange(int(tokens.max())) < tokens[:, None]).to(device)
-        sampled = torch.zeros(self.mask.shape)
+        self.mask = torch.arange(int(tokens.max())) < tokens[:, None]
+        self.sampled_logprobs = torch.zeros(self.mask.shape)
         for row, one in enumerate(self._rollouts):
-            sampled[row, : len(one.logprobs)] = torch.tensor(one.logprobs)
-        self.sampled_logprobs = sampled.to(device)
-        self.scores = torch.tensor([one.score for one in self._rollouts], device=device)
+            # Raises where a token has none.
+            self.sampled_logprobs[row, : len(one.token_ids)] = torch.tensor(one.logprobs)
+        self.scores = torch.tensor([one.score for one in self._rollouts], dtype=torch.float64)
         numbers = {case: number for number, case in enumerate(dict.fromkeys(one.case_id for one in self._rollouts))}
-        self.groups = torch.tensor([numbers[one.case_id] for one in self._rollouts], device=device)
+        self.groups = torch.tensor([numbers[one.case_id] for one in self._rollouts])
 
     def logprobs(self, model: Any, items: tuple[int, ...]) -> Tensor:
         """The log-probs of some reports' tokens `[items, t]` under a policy, or an engine around one."""
@@ -64,21 +65,25 @@ class RolloutBatches:
     def every(
         self, of: Callable[[tuple[int, ...]], Tensor], *, rank: int, ranks: int, batch: int
     ) -> Generator[dict[str, float], None, Tensor]:
-        """What `of` gives of every report's tokens, `[R, T]`, shared out over the ranks and without gradients.
+        """What `of` gives of every report's tokens without gradients, shared out over the ranks: `[R, T]` in the host's
+        memory.
 
         Says now and then how many batches are done. Raises LearningFailed where one is no number.
         """
-        table = torch.full(self.mask.shape, -torch.inf, device=self._device)
+        table = torch.full(self.mask.shape, -torch.inf)
         batches = evaluation_batches(self.lengths, rank=rank, ranks=ranks, batch=batch)
         told = time.monotonic()
         for number, items in enumerate(batches, 1):
             with torch.no_grad():
                 found = of(items)
-            table[list(items), : found.shape[1]] = found
+            table[list(items), : found.shape[1]] = found.cpu()
             if time.monotonic() - told > SIGN_OF_LIFE_S:
                 told = time.monotonic()
                 yield {"scored": number, "of": len(batches)}
-        torch.distributed.all_reduce(table, torch.distributed.ReduceOp.MAX)
+        # Collectives of GPUs take what lies on them.
+        whole = table.to(self._device)
+        torch.distributed.all_reduce(whole, torch.distributed.ReduceOp.MAX)
+        table = whole.cpu()
         if not bool(torch.isfinite(table[self.mask]).all()):
             raise LearningFailed("what a frozen policy says of some reports is no number: its weights are damaged")
         return table.where(self.mask, 0.0)
@@ -90,6 +95,7 @@ class RolloutBatches:
         begins = torch.tensor([len(prompt.ids) for prompt in prompts], device=self._device)
         longest = int(tokens.answer.sum(dim=1).max())
         places = begins[:, None] + torch.arange(longest, device=self._device)
-        places, mask = places.clamp(max=tokens.ids.shape[1] - 1), self.mask[list(items), :longest]
+        places = places.clamp(max=tokens.ids.shape[1] - 1)
+        mask = self.mask[list(items), :longest].to(self._device)
         both = found if isinstance(found, tuple) else (found,)
         return tuple(one.gather(1, places) * mask for one in both)

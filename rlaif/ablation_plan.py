@@ -1,6 +1,5 @@
 """The runs of an ablation: names, overrides, and from which other run each of them starts."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.judge_choice import named_judge
 from rlaif.judges.settings import JUDGE_NAME
 from rlaif.launch import CONFIGS
+from rlaif.override_text import hydra_text
 
 # What the ablation itself sets in each run.
 _VARIED = ("judge", "pairs", "run.seed", "run.name", "run.start_from", "heldout.judges", "ablate")
@@ -56,7 +56,7 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
         if repeated := [one for one in values if values.count(one) > 1]:
             raise ConfigurationError(f"ablate.{name} has {repeated[0]} twice")
     follows = hasattr(config.data, "seed") and not any(one.lstrip("+").startswith("data.seed=") for one in kept)
-    every = _hydra([entry for _, entry in judges])
+    every = hydra_text([entry for _, entry in judges])
     parts: list[Part] = []
     leads: dict[int, Path] = {}
     for seed, (name, entry), pairs in product(settings.seeds, judges, settings.pairs):
@@ -67,7 +67,7 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
         # The data's own seed follows run.seed: one base policy needs one data set with one split.
         own += [f"data.seed={settings.seeds[0]}"] if follows else []
         # A plan starts from nothing: the runs before it are not there.
-        own += [f"run.start_from={_hydra(str(start))}"] if start is not None and not config.run.dry else []
+        own += [f"run.start_from={hydra_text(str(start))}"] if start is not None and not config.run.dry else []
         parts.append(Part(name, pairs, seed, run, (*kept, *own)))
     return parts
 
@@ -86,19 +86,4 @@ def _of_judge(entry: str | dict[str, Any]) -> list[str]:
     if isinstance(entry, str):
         return [f"judge={entry}"]
     changed = {key: value for key, value in entry.items() if key != "judge"}
-    return [f"judge={entry['judge']}", *(f"judge.{key}={_hydra(value)}" for key, value in changed.items())]
-
-
-def _hydra(value: Any) -> str:
-    """A value as Hydra's grammar reads it back; raises ConfigurationError for a text that it cannot hold."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_hydra(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_hydra(inner) for inner in value) + "]"
-    if not isinstance(value, str):
-        return json.dumps(value)
-    if any(mark in value for mark in ("\n", "\r", "${")):
-        raise ConfigurationError(f"ablate.judges: {value!r} cannot be handed on to a run: no line ends and no ${{")
-    # Within Hydra's quotes only a quote is escaped, and backslashes before one.
-    quoted = re.sub(r"(\\*)(\"|$)", lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
-    return f'"{quoted}"'
+    return [f"judge={entry['judge']}", *(f"judge.{key}={hydra_text(value)}" for key, value in changed.items())]

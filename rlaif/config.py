@@ -4,12 +4,12 @@ Unknown keys are errors that name the nearest right one.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.config_fit import check_judges, check_lengths, check_policy, check_reinforcement, check_start
+from rlaif.config_fit import check_adapters, check_judges, check_lengths, check_policy, check_reinforcement, check_start
 from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSettings
 from rlaif.judge_choice import with_judges
 from rlaif.judges.settings import AnyJudge, JudgeSettings, LeafJudge, leaves_of
@@ -147,6 +147,27 @@ class AblateSettings(Section):
     seeds: tuple[int, ...] = Field(min_length=1)
 
 
+class RegimeSettings(Section):
+    """What jobs/regimes.py compares."""
+
+    shares: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(min_length=1)
+    """Of the training part, how many per cent are fine-tuned on; the rest is aligned on."""
+    heldout: float = Field(gt=0, lt=1)
+    """The share of all patients that is held out, the same ones in every run."""
+    loops: tuple[Literal["dpo", "ppo"], ...] = Field(min_length=1)
+    zero_shot: tuple[dict[str, Any], ...]
+    """Other sources that every policy is measured on: {data: NAME, path: FOLDER, ...}."""
+
+    @model_validator(mode="after")
+    def _tells_sources(self) -> "RegimeSettings":
+        if unnamed := [one for one in self.zero_shot if "data" not in one]:
+            raise ValueError(f"zero_shot: write {{data: NAME, path: FOLDER, ...}}, not {unnamed[0]}")
+        for name in ("shares", "loops"):
+            if len({*getattr(self, name)}) < len(getattr(self, name)):
+                raise ValueError(f"{name} has one of its entries twice")
+        return self
+
+
 class ScoreSettings(Section):
     """What jobs/score.py scores, and by whom."""
 
@@ -192,6 +213,7 @@ class Config(Section):
     ingest: IngestSettings
     heldout: HeldoutSettings
     ablate: AblateSettings
+    regimes: RegimeSettings
     score: ScoreSettings
     serve: ServeSettings
     cluster: ClusterSettings
@@ -215,6 +237,7 @@ class Config(Section):
         check_road(self)
         check_judges(self)
         check_start(self)
+        check_adapters(self)
         check_reinforcement(self)
         if self.policy.path is None:
             check_policy(self, self.policy.settings())
@@ -255,7 +278,7 @@ class Config(Section):
         """
         if sections:
             return self.model_dump(mode="json", include={*sections})
-        return self.model_dump(mode="json", exclude={"ablate", "score"})
+        return self.model_dump(mode="json", exclude={"ablate", "regimes", "score"})
 
 
 def load_config(values: dict[str, Any], project: Path) -> Config:

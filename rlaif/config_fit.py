@@ -77,16 +77,29 @@ def check_start(config: "Config") -> None:
         raise ValueError(f"{config.start.key} is what round 0 starts from, and run.rounds=0 has none: set run.rounds=1")
 
 
+def check_adapters(config: "Config") -> None:
+    """Raises ValueError where adapters stand on a part in which neither fine-tuning nor alignment trains anything."""
+    lora, sft, alignment = config.learner.lora, config.learner.sft, config.run.alignment
+    trained = {name.partition(".")[0] for training in (sft, config.aligning) for name in training.train}
+    if lora is not None and (idle := [part for part in lora.parts if part not in trained]):
+        raise ValueError(
+            f"learner.lora.parts puts adapters on {' and '.join(idle)}, of which neither sft.train nor "
+            f"{alignment}.train names anything: name it there, or leave it out of lora.parts"
+        )
+
+
 def check_reinforcement(config: "Config") -> None:
-    """Raises ValueError where PPO would not learn from what the policy itself writes, or could not be scored."""
+    """Raises ValueError where PPO would not learn from what the policy itself writes."""
     if config.run.alignment != "ppo":
         return
     sampler = config.sampler
-    if (sampler.temperature, sampler.top_p) != (1.0, 1.0):
-        raise ValueError(
-            f"sampler.temperature={sampler.temperature:g} and sampler.top_p={sampler.top_p:g}: PPO learns from reports "
-            "as likely as the policy makes them, so both must be 1"
-        )
+    for key, value in (("temperature", sampler.temperature), ("top_p", sampler.top_p), ("attempts", sampler.attempts)):
+        if value != 1:
+            raise ValueError(
+                f"sampler.{key}={value:g}: PPO learns from reports as likely as the policy makes them, so it must be 1"
+            )
+    if config.run.staleness:
+        raise ValueError("run.staleness=1: PPO learns from the reports of the policy that trains: set it to 0")
     if config.start.file is not None:
         raise ValueError(
             f"{config.start.key}: PPO learns from what the policy itself samples; jobs/dpo_loop.py starts from files"

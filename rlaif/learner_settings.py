@@ -68,7 +68,8 @@ class PpoSettings(TrainingSettings):
     clip: float = Field(gt=0, lt=1)
     """How far a token's probability may move from that at sampling before it earns nothing more."""
     kl_weight: float = Field(ge=0)
-    """Price of a nat of KL divergence from the reference; within the reward, with `grpo` within the loss."""
+    """Price of a nat of KL divergence from the reference, in scores as they are after `whiten_rewards`; within the
+    reward, with `grpo` within the loss."""
     kl_target: float | None = Field(gt=0)
     """Nats a report to which the weight steers from round to round; null: the weight stays."""
     kl_horizon: int = Field(ge=1)
@@ -90,7 +91,7 @@ class PpoSettings(TrainingSettings):
     whiten_advantages: bool
     """Whether a round's advantages by `gae` are."""
     shuffle_rewards: bool
-    """A control: every report is given the score of another one of the round, so that there is nothing to learn."""
+    """A control: the round's scores are dealt out anew among its reports, so that there is nothing to learn."""
     max_unusable: float = Field(gt=0, le=1)
     """Above this share of empty or endless reports the policy has collapsed, and the run stops."""
     max_same: float = Field(gt=0, le=1)
@@ -119,7 +120,7 @@ class LearnerSettings(Section):
     gradient_checkpointing: bool
     dtype: Literal["float32", "bfloat16"]
     micro_batch: int = Field(ge=1)
-    """Cases (for DPO: pairs) of one forward pass on one rank."""
+    """Cases (for DPO pairs, for PPO reports) of one forward pass on one rank."""
     lora: LoraSettings | None
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
@@ -136,16 +137,6 @@ class LearnerSettings(Section):
     """Longest wait for the next step of a training, or for another answer of a rank."""
     restarts: int = Field(ge=0)
     """How often the group is started again in a run when a rank is lost."""
-
-    @model_validator(mode="after")
-    def _adapters_train(self) -> "LearnerSettings":
-        trained = {name.partition(".")[0] for training in (self.sft, self.dpo, self.ppo) for name in training.train}
-        if self.lora is not None and (idle := [part for part in self.lora.parts if part not in trained]):
-            raise ValueError(
-                f"lora.parts puts adapters on {' and '.join(idle)}, of which none of sft.train, dpo.train and "
-                "ppo.train names anything: name it there, or leave it out of lora.parts"
-            )
-        return self
 
     @model_validator(mode="after")
     def _bfloat16_is_shared_out(self) -> "LearnerSettings":

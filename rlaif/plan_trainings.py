@@ -39,7 +39,7 @@ def language_model_of(config: Config) -> "PretrainedConfig":
 
 
 def check_trainings(config: Config) -> dict[str, int]:
-    """How many parameters train in each training that the policy can go through: `pretrain`, `sft`, `dpo`.
+    """How many parameters train in each training that the policy can go through: `pretrain`, `sft`, and `dpo` or `ppo`.
 
     Raises ConfigurationError where a name of `train` matches none of the policy's parameters or only such as stay
     frozen, and where nothing would train; PolicyError where the policy's parts do not fit each other, or a policy

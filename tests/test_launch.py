@@ -140,7 +140,7 @@ def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path)
         ([f"{LORA}, parts: [connector, connector]}}"], ["learner.lora: parts ['connector', 'connector'] name a part"]),
         (
             [f"{LORA}, parts: [connector]}}", "learner.sft.train=[encoder]", "learner.dpo.train=[language_model]"],
-            ["learner: lora.parts puts adapters on connector, of which none of sft.train, dpo.train and ppo.train"],
+            ["learner.lora.parts puts adapters on connector, of which neither sft.train nor dpo.train names anything"],
         ),
         (["learner.lora={rank: 9000, alpha: 8, dropout: 0, targets: x}"], ["learner.lora.rank: Input should be less"]),
         *(

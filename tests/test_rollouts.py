@@ -1,10 +1,12 @@
 """What reinforcement learning trains on, from a run folder's tables."""
 
+from array import array
+
 from rlaif.rollouts import Rollout, compared, with_shuffled_scores
 
 
 def rollout(case: str, score: float) -> Rollout:
-    return Rollout(case, "prompt", None, (1, 2), (-0.5, -0.25), score)
+    return Rollout(case, "prompt", None, array("i", [1, 2]), array("f", [-0.5, -0.25]), score)
 
 
 def test_reports_without_another_of_their_case_are_left_out() -> None:

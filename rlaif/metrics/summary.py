@@ -127,10 +127,10 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
         "evaluate": f"heldout/{name}",
         "judge_heldout": f"heldout-judging/{name}",
     }
-    # PPO builds no pairs, and rules alone judge no held-out reports.
-    optional = ("pairs", "judge_heldout")
+    # Rules alone judge no held-out reports, and PPO builds no pairs.
+    sample, learnt = run.facts(marks["sample"]), run.facts(marks["learn"])
+    optional = {"judge_heldout"} | ({"pairs"} if "kl_weight" in learnt else set())
     stages = {stage: run.facts(mark) for stage, mark in marks.items() if stage not in optional or run.done(mark)}
-    sample, learnt = stages["sample"], stages["learn"]
     given = sample.get("given")
     judge = (given or {}).get("judge") or judge
     return {

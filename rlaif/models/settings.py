@@ -138,7 +138,7 @@ class LoraSettings(BaseModel):
     """Names of the language model's modules, or `all-linear`."""
     parts: tuple[Literal["language_model", "connector"], ...] = Field(default=("language_model",), min_length=1)
     """The parts of the policy that bear adapters, each once; in the connector, all of its linear layers do. Each part
-    must be named by `learner.sft.train` or `learner.dpo.train`: adapters never train elsewhere.
+    must be named by `train` of the fine-tuning or of the alignment: adapters never train elsewhere.
     """
 
     @model_validator(mode="after")

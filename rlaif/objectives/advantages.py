@@ -6,6 +6,9 @@ Shape letters: R reports, T tokens of the longest. `mask` marks each report's to
 import torch
 from torch import Tensor
 
+# Standard deviations below it are rounding: no judge's scale is so fine.
+EVEN = 1e-4
+
 
 def token_rewards(scores: Tensor, divergence: Tensor, mask: Tensor, *, kl_weight: float) -> Tensor:
     """A report's score `[R]` on its last token, and a price for leaving the reference on every one: `[R, T]`.
@@ -40,11 +43,11 @@ def generalised_advantages(
 def whitened(values: Tensor, mask: Tensor) -> Tensor:
     """Values shifted to mean 0 and scaled to standard deviation 1 over what the mask marks, 0 elsewhere.
 
-    Where all are equal, all become 0.
+    Where they differ by less than EVEN, all become 0: what is left of them is rounding, which teaches nothing.
     """
     marked = values[mask]
     spread = marked.std(correction=0)
-    if float(spread) <= 1e-8:
+    if float(spread) <= EVEN:
         return torch.zeros_like(values)
     return (values - marked.mean()) / spread * mask
 
@@ -57,7 +60,7 @@ def group_advantages(scores: Tensor, groups: Tensor) -> Tensor:
     count, mean = _means(scores, groups)
     centred = scores - mean[groups]
     spread = (torch.zeros_like(mean).index_add(0, groups, centred**2) / (count - 1).clamp(min=1)).sqrt()
-    return torch.where(spread[groups] > 1e-8, centred / spread[groups].clamp(min=1e-8), 0.0)
+    return torch.where(spread[groups] > EVEN, centred / spread[groups].clamp(min=EVEN), 0.0)
 
 
 def leave_one_out_advantages(scores: Tensor, groups: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ def clipped_value_loss(values: Tensor, sampled_values: Tensor, returns: Tensor, 
 
 
 def divergence_estimate(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """An estimate of the KL divergence from the reference at each token, never negative, with gradients: `[R, T]`.
+    """An estimate of the KL divergence of a policy from a reference at each token, never negative: `[R, T]`.
 
-    Unbiased on tokens that the policy itself sampled (Schulman 2020, "Approximating KL divergence", k3).
+    Unbiased on tokens that the policy of `logprobs` sampled (Schulman 2020, "Approximating KL divergence", k3).
     """
     difference = reference_logprobs - logprobs
     return difference.exp() - difference - 1

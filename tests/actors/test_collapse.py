@@ -1,5 +1,6 @@
 """When a policy counts as collapsed: from tables alone."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,13 @@ def write(run: RunFolder, texts: list[str], ended: list[bool]) -> None:
     """The same reports as a round's candidates and as its held-out ones, with controls that are all alike."""
     written = [*enumerate(zip(texts, ended, strict=True))]
     run.replace("round-001/candidates", Candidate, [candidate(*one) for one in written])
+    write_base(run, VARIED)
     rows = [heldout(number, text, "stop" if end else "length") for number, (text, end) in written]
     run.replace("heldout/round-001", HeldoutReport, [*rows, *(heldout(n, "same", "stop", True) for n in range(40))])
+
+
+def write_base(run: RunFolder, texts: list[str]) -> None:
+    run.replace("heldout/base", HeldoutReport, [heldout(number, text, "stop") for number, text in enumerate(texts)])
 
 
 def candidate(number: int, written: tuple[str, bool]) -> Candidate:
@@ -35,7 +41,7 @@ def candidate(number: int, written: tuple[str, bool]) -> Candidate:
         text=text,
         token_ids=(1,),
         logprobs=(-1.0,),
-        finish_reason="stop",
+        finish_reason="stop" if usable else "length",
         usable=usable,
         policy_version=1,
         weights_checksum="",
@@ -54,7 +60,7 @@ def heldout(number: int, text: str, reason: str, control: bool = False) -> Heldo
     ("texts", "ended", "message"),
     [
         (VARIED, [False] * 6 + [True] * 4, "of 10 reports 60% are empty or do not end, more than .*max_unusable=0.5"),
-        ([""] * 6 + VARIED[6:], [False] * 6 + [True] * 4, "60% are empty or do not end"),
+        ([""] * 6 + VARIED[6:], [True] * 10, "60% are empty or do not end"),
         (["No nodule."] * 10, [True] * 10, "100% have the same words, more than learner.ppo.max_same=0.9"),
     ],
 )
@@ -65,6 +71,31 @@ def test_endless_empty_and_constant_reports_end_the_run(
         write(run, texts, ended)
         with pytest.raises(RoundFailed, match=f"round-001: the policy has collapsed: .*{message}"):
             check(run, configured("experiment=smoke"), 1)
+
+
+def test_a_base_that_was_like_that_before_has_not_collapsed(configured: Any, tmp_path: Path) -> None:
+    config = configured("experiment=smoke")
+    with RunFolder.open(tmp_path, "run", {}) as run:
+        write(run, ["No nodule."] * 10, [True] * 10)
+        write_base(run, ["No nodule."] * 10)
+        check_heldout(run, config, 1)
+        rows = run.read("round-001/candidates", Candidate)
+        run.replace("round-000/candidates", Candidate, rows)
+        with pytest.raises(RoundFailed, match=r"round-000: nothing can be learnt from what the base policy writes: "):
+            check_round(run, config, 0)
+
+
+def test_prompts_without_room_for_a_report_say_nothing_of_the_policy(configured: Any, tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, "run", {}) as run:
+        write(run, VARIED, [True] * 10)
+        rows = run.read("round-001/candidates", Candidate)
+        short = [
+            replace(row, candidate_id=f"{row.candidate_id}-{n}", text="", finish_reason="prompt_too_long", usable=False)
+            for n in range(9)
+            for row in rows
+        ]
+        run.replace("round-001/candidates", Candidate, [*rows, *short])
+        check_round(run, configured("experiment=smoke"), 1)
 
 
 @pytest.mark.parametrize("check", [check_round, check_heldout])

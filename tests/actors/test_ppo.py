@@ -69,9 +69,15 @@ def judgement(of: Candidate, score: float | None) -> Judgement:
 
 
 def reinforce(
-    group: LearnerGroup, small: Any, run: Path, target: Path, *overrides: str, folder: Path | None = None
+    group: LearnerGroup,
+    small: Any,
+    run: Path,
+    target: Path,
+    *overrides: str,
+    folder: Path | None = None,
+    kl_weight: float = 0.05,
 ) -> list[dict[str, float]]:
-    arguments = (str(folder or small.first), str(small.first), str(run), 0, str(target), "rules", 0.05)
+    arguments = (str(folder or small.first), str(small.first), str(run), 0, str(target), "rules", kl_weight)
     return train(group, small, "train_ppo", arguments, *PPO, *overrides)
 
 
@@ -133,19 +139,55 @@ def test_the_value_head_goes_on_from_round_to_round(
 def test_the_value_loss_reaches_the_policy_only_where_it_is_told_to(
     one: LearnerGroup, small: Any, sampled_run: Path, tmp_path: Path
 ) -> None:
-    # With all scores equal there is no advantage once they are whitened: what moves the policy is the values' loss.
-    run = tmp_path / "even"
-    folder = sampled_run / "round-000"
-    Table(run / "round-000" / "candidates", Candidate).append(Table(folder / "candidates", Candidate).read())
-    rows = Table(folder / "candidates", Candidate).read()
-    Table(run / "round-000" / "judgements", Judgement).append([judgement(row, 0.5) for row in rows])
-    even = ("learner.ppo.whiten_rewards=false", "learner.ppo.whiten_advantages=true", "learner.ppo.gae_lambda=0")
-    moved = {}
-    for trains in ("false", "true"):
-        target = tmp_path / trains
-        reinforce(one, small, run, target, *even, "learner.ppo.epochs=1", f"learner.ppo.value_trains_policy={trains}")
-        moved[trains] = weights_of(target)
-    assert furthest(moved["false"], moved["true"]) > 1e-6
+    # Gradients are not clipped together, and a weight of 1e-12 leaves the values' loss out.
+    free = ("learner.max_grad_norm=1e9", "learner.ppo.epochs=2")
+    made = {}
+    for name, trains, weight in (("without", "true", 1e-12), ("apart", "false", 1.0), ("together", "true", 1.0)):
+        told = (f"learner.ppo.value_trains_policy={trains}", f"learner.ppo.value_weight={weight}")
+        reinforce(one, small, sampled_run, tmp_path / name, *free, *told)
+        made[name] = weights_of(tmp_path / name)
+    assert furthest(made["without"], made["apart"]) < 1e-6
+    assert furthest(made["without"], made["together"]) > 1e-4
+
+
+def test_equal_scores_leave_the_policy_as_it_is(
+    one: LearnerGroup, small: Any, sampled_run: Path, tmp_path: Path
+) -> None:
+    rows = Table(sampled_run / "round-000" / "candidates", Candidate).read()
+    run = tmp_path / "even" / "round-000"
+    Table(run / "candidates", Candidate).append(rows)
+    Table(run / "judgements", Judgement).append([judgement(row, 0.3) for row in rows])
+    for advantage in ("gae", "rloo", "grpo"):
+        target, chosen = tmp_path / advantage, f"learner.ppo.advantage={advantage}"
+        # The price of the divergence is a reward too.
+        reinforce(one, small, run.parent, target, chosen, "learner.ppo.kl_weight=0", kl_weight=0.0)
+        assert furthest(weights_of(small.first), weights_of(target)) == 0.0, advantage
+
+
+def test_the_price_of_a_nat_follows_its_target_once_the_policy_has_left_the_base(
+    one: LearnerGroup, small: Any, sampled_run: Path, tmp_path: Path
+) -> None:
+    steer = ("learner.ppo.kl_target=5", "learner.ppo.kl_horizon=22", "learner.ppo.epochs=1", "learner.ppo.max_kl=5000")
+    first = reinforce(one, small, sampled_run, tmp_path / "first", *steer)
+    assert first[0]["kl_weight"] == 0.05
+    # The reports are not the second policy's: they are as likely under the base as the base made them.
+    second = reinforce(one, small, sampled_run, tmp_path / "second", *steer, folder=tmp_path / "first")
+    assert second[0]["sampled_kl"] == pytest.approx(0.0, abs=1e-4)
+    # A fifth too little, over 11 of 22 reports.
+    assert second[0]["kl_weight"] == pytest.approx(0.05 * (1 - 0.2 * 11 / 22))
+
+
+def test_adapters_that_drop_out_still_begin_as_the_policy_that_wrote_the_reports(
+    one: LearnerGroup, small: Any, sampled_run: Path, tmp_path: Path
+) -> None:
+    dropping = "learner.lora={rank: 2, alpha: 4, dropout: 0.5, targets: all-linear}"
+    first = reinforce(one, small, sampled_run, tmp_path / "first", dropping)
+    assert first[0]["moved"] == pytest.approx(0.0, abs=1e-8)
+    again = [
+        reinforce(one, small, sampled_run, tmp_path / str(number), lora, folder=tmp_path / "first")[0]
+        for number, lora in enumerate((dropping, dropping.replace("0.5", "0.0")))
+    ]
+    assert again[0] == again[1] and again[0]["moved"] > 1e-3
 
 
 def test_shuffled_scores_are_the_same_scores_on_other_reports(
@@ -161,7 +203,7 @@ def test_shuffled_scores_are_the_same_scores_on_other_reports(
 def test_a_divergence_that_runs_away_ends_the_training_and_writes_nothing(
     one: LearnerGroup, small: Any, sampled_run: Path, tmp_path: Path
 ) -> None:
-    message = r"step \d of 6 leaves the reference by .* nats a report, more than learner.ppo.max_kl=0.01: nothing was"
+    message = r"step \d of 6 has left the reference by .* nats a report, more than learner.ppo.max_kl=0.01: nothing was"
     with pytest.raises(LearningFailed, match=message):
         reinforce(one, small, sampled_run, tmp_path / "far", "learner.ppo.max_kl=0.01")
     assert not (tmp_path / "far").exists()

@@ -58,6 +58,15 @@ def test_group_advantages_by_hand() -> None:
     torch.testing.assert_close(group_advantages(scores, groups), torch.tensor([-1.0, 0.0, 0.0, 1.0, 0.0]))
 
 
+@pytest.mark.parametrize("score", [0.3, 0.6, 0.9, 1 / 3, -0.7182818])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_scores_teach_nothing_whatever_their_mean_is_rounded_to(score: float, dtype: torch.dtype) -> None:
+    for number in (3, 6, 8):
+        scores = torch.full((number,), score, dtype=dtype)
+        assert not group_advantages(scores, torch.zeros(number, dtype=torch.long)).any()
+        assert not whitened(scores, torch.ones(number, dtype=torch.bool)).any()
+
+
 def test_leave_one_out_advantages_by_hand() -> None:
     scores = torch.tensor([1.0, 0.25, 2.0, 6.0, 0.75, 9.0])
     groups = torch.tensor([0, 1, 0, 0, 1, 2])

@@ -61,3 +61,8 @@ def test_its_mean_is_the_divergence() -> None:
 )
 def test_the_kl_weight_steers_to_its_target(divergence: float, expected: float) -> None:
     assert adapted_kl_weight(0.1, divergence, target=6.0, reports=500, horizon=1000) == pytest.approx(expected)
+
+
+def test_the_kl_weight_follows_by_a_fifth_at_most_however_many_reports_there_are() -> None:
+    low, high = (adapted_kl_weight(0.1, one, target=6.0, reports=300_000, horizon=10_000) for one in (0.0, 99.0))
+    assert (low, high) == pytest.approx((0.08, 0.12))
