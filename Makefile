@@ -25,7 +25,7 @@ lint: setup ## Style and types
 	$(BIN)/mypy
 
 test: lint ## Style, types and all tests that need no GPU
-	$(BIN)/pytest -m "not gpu" -n 2 --dist loadgroup
+	$(BIN)/pytest -m "not gpu"
 
 test-fast: setup ## The tests that take seconds
 	$(BIN)/pytest -m "not gpu and not slow"

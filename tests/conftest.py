@@ -30,22 +30,9 @@ TEXTS = (
 )
 
 
-# Each of these shares a Ray head and what runs on it: with several test processes they stay in one each, as the files
-# of all other tests do.
-TOGETHER = {"actors": "actors", "jobs": "jobs", "chaos": "jobs"}
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of actors come last: the fleet that they share holds the head's CPUs, which jobs need for their own. In
-    several processes each group has a head of its own, and what takes longest begins first.
-    """
-    for item in items:
-        group = next((TOGETHER[part] for part in item.path.parts if part in TOGETHER), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not TOGETHER.keys() & {*item.path.parts})
-    else:
-        items.sort(key=lambda item: "actors" in item.path.parts)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of actors come last: the fleet that they share holds the head's CPUs, which jobs need for their own."""
+    items.sort(key=lambda item: "actors" in item.path.parts)
 
 
 # The key that chat judges find where the head runs: no file and no log may hold it.
