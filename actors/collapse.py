@@ -9,6 +9,7 @@ from actors.sampling_plan import round_name
 from rlaif.config import Config
 from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, HeldoutReport
+from rlaif.rollouts import NOT_WRITTEN
 
 # Fewer reports may well be all alike.
 FEWEST = 8
@@ -47,7 +48,7 @@ def _heldout(run: RunFolder, config: Config, name: str) -> list[str]:
 def _faults(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What of a policy's reports is beyond the bounds, in words; prompts without room for one tell nothing."""
     ppo = config.learner.ppo
-    written = [row for row in rows if row["finish_reason"] != "prompt_too_long"]
+    written = [row for row in rows if row["finish_reason"] != NOT_WRITTEN]
     if len(written) < FEWEST:
         return []
     ended = sum(row["finish_reason"] == "stop" and bool(row["text"].strip()) for row in written)

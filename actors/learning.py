@@ -57,7 +57,8 @@ def reinforce(run: RunFolder, config: Config, fleet: Fleet, policy: Path, base: 
     def facts(steps: list[Step]) -> dict[str, float]:
         return {"reports": count, "kl_weight": steps[0]["kl_weight"] if steps else earlier}
 
-    count = count_rollouts(run.path, round_, judge, comparing=config.learner.ppo.advantage != "gae")
+    ppo = config.learner.ppo
+    count = count_rollouts(run.path, round_, judge, score_unusable=ppo.score_unusable, comparing=ppo.advantage != "gae")
     return _trained(run, config, fleet, policy, base, round_, count, "scored reports", train, told, facts)
 
 

@@ -90,6 +90,9 @@ class PpoSettings(TrainingSettings):
     """Whether a round's scores are brought to mean 0 and standard deviation 1."""
     whiten_advantages: bool
     """Whether a round's advantages by `gae` are."""
+    score_unusable: bool
+    """Whether a report that is empty or does not end has the lowest score of the judge's scale; else it takes no part,
+    and nothing holds the policy back from writing more of them."""
     shuffle_rewards: bool
     """A control: the round's scores are dealt out anew among its reports, so that there is nothing to learn."""
     max_unusable: float = Field(gt=0, le=1)

@@ -6,11 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from rlaif.records import Candidate, Judgement
 from rlaif.tables import Table
+
+# Why a candidate has no tokens: its prompt left no room for any.
+NOT_WRITTEN = "prompt_too_long"
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ class Rollout:
     score: float
 
 
-def rollouts_of(run: Path, round_: int, judge: str) -> list[Rollout]:
-    """A round's rollouts, those of a case together; reports that the judge has not scored take no part."""
-    folder = run / f"round-{round_:03d}"
-    rows = _scored(run, round_, judge)
-    scores = dict(zip(rows["candidate_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
+def rollouts_of(run: Path, round_: int, judge: str, *, score_unusable: bool) -> list[Rollout]:
+    """A round's rollouts, those of a case together; reports that the judge has not scored take no part.
+
+    `score_unusable` gives reports that are empty or do not end the lowest score of the judge's scale.
+    """
+    scores = _scores(run, round_, judge, score_unusable=score_unusable)
     return [
         Rollout(
             one.case_id,
@@ -40,23 +43,38 @@ def rollouts_of(run: Path, round_: int, judge: str) -> list[Rollout]:
             one.feature_key,
             array("i", one.token_ids),
             array("f", one.logprobs),
-            scores[one.candidate_id],
+            scores[one.candidate_id][1],
         )
-        for one in Table(folder / "candidates", Candidate).iterate()
-        if one.candidate_id in scores
+        for one in _candidates(run, round_).iterate()
+        if one.candidate_id in scores and one.finish_reason != NOT_WRITTEN
     ]
 
 
-def count_rollouts(run: Path, round_: int, judge: str, *, comparing: bool) -> int:
+def count_rollouts(run: Path, round_: int, judge: str, *, score_unusable: bool, comparing: bool) -> int:
     """How many reports of a round there are to learn from; `comparing` takes those alone that `compared` keeps."""
-    counts = Counter(_scored(run, round_, judge)["case_id"].to_pylist())
+    scores = _scores(run, round_, judge, score_unusable=score_unusable)
+    # Without their tokens, which the controller has no room for.
+    rows = _candidates(run, round_).arrow(["candidate_id", "finish_reason"])
+    written = rows.filter(pc.not_equal(rows["finish_reason"], NOT_WRITTEN))["candidate_id"].to_pylist()
+    counts = Counter(scores[one][0] for one in written if one in scores)
     return sum(count for count in counts.values() if count > 1 or not comparing)
 
 
-def _scored(run: Path, round_: int, judge: str) -> pa.Table:
-    folder = run / f"round-{round_:03d}"
-    rows = Table(folder / "judgements", Judgement).arrow(["candidate_id", "case_id", "judge", "score"])
-    return rows.filter(pc.and_(pc.equal(rows["judge"], judge), pc.is_valid(rows["score"])))
+def _candidates(run: Path, round_: int) -> Table[Candidate]:
+    return Table(run / f"round-{round_:03d}" / "candidates", Candidate)
+
+
+def _scores(run: Path, round_: int, judge: str, *, score_unusable: bool) -> dict[str, tuple[str, float]]:
+    """Case and score of the reports that have one, by candidate."""
+    columns = ["candidate_id", "case_id", "judge", "score", "scale_low", "failure"]
+    rows = Table(run / f"round-{round_:03d}" / "judgements", Judgement).arrow(columns)
+    rows = rows.filter(pc.equal(rows["judge"], judge))
+    scores = rows["score"]
+    if score_unusable:
+        unusable = pc.fill_null(pc.equal(rows["failure"], "invalid_candidate"), False)
+        scores = pc.if_else(unusable, rows["scale_low"], scores)
+    entries = zip(rows["candidate_id"].to_pylist(), rows["case_id"].to_pylist(), scores.to_pylist(), strict=True)
+    return {candidate: (case, score) for candidate, case, score in entries if score is not None}
 
 
 def compared(rollouts: list[Rollout]) -> list[Rollout]:

@@ -18,8 +18,9 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "features" in summary:
         facts.append(("Encoder features", str(summary["features"])))
     facts.append(("Rounds", f"{len(rounds)}"))
-    for key, label in (("candidates", "Candidates"), ("pairs", "Preference pairs")):
-        facts.append((label, f"{sum(one.get(key) or 0 for one in rounds):,}"))
+    for key, label in (("candidates", "Candidates"), ("pairs", "Preference pairs"), ("reports", "Reports learnt from")):
+        if any(key in one for one in rounds):
+            facts.append((label, f"{sum(one.get(key) or 0 for one in rounds):,}"))
     timed = [summary.get("seconds") or {}, *(one.get("seconds") or {} for one in rounds)]
     total = sum(value for stage in timed for value in stage.values())
     return [*facts, ("Time in stages", duration(total))] if total else facts
@@ -74,13 +75,15 @@ def rounds_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 
     timed = list(dict.fromkeys(stage for one in rounds for stage in one.get("seconds") or {}))
     gaps = [one.get("logprob_gap") or {} for one in rounds]
+    dropped = [reasons(one["dropped"]) or ["none"] if "dropped" in one else [] for one in rounds]
     rows = [
         ("Given, in the place of samples", [_given(one.get("given")) for one in rounds]),
         ("Candidates", count("candidates")),
         ("Judgements", count("judgements")),
         ("Judge failures, by reason", [reasons(one.get("judge_failures")) or ["none"] for one in rounds]),
         ("Pairs", count("pairs")),
-        ("Cases dropped, by reason", [reasons(one.get("dropped")) or ["none"] for one in rounds]),
+        ("Cases dropped, by reason", dropped),
+        ("Reports learnt from", count("reports")),
         *((f"Time: {stage}", [[duration((one.get("seconds") or {}).get(stage))] for one in rounds]) for stage in timed),
         ("KL from the base, nats a report", [_divergence(one) for one in rounds]),
         ("Log-prob gap, sampler to learner", [[f"{k} {g[k]:.1e}" for k in ("mean", "max") if k in g] for g in gaps]),

@@ -62,10 +62,21 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
     }
 
 
-def _divergence(run: RunFolder, name: str) -> dict[str, float] | None:
-    """The KL divergence from the reference in nats a report: of the policy that wrote a round, and at its last step."""
+def _paired(run: RunFolder, name: str, pairs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "pairs": run.arrow(f"{name}/pairs", Pair, ["pair_id"]).num_rows,
+        "dropped": pairs["dropped"],
+        "dropped_cases": run.arrow(f"{name}/dropped", Dropped, ["case_id"]).num_rows,
+    }
+
+
+def _reinforced(run: RunFolder, name: str, learnt: dict[str, Any]) -> dict[str, Any]:
+    """What PPO learnt from, and the KL divergence from the base in nats a report: of the policy that wrote the round,
+    and at the last step.
+    """
     steps = run.read_json(f"{name}/metrics.json")["learning"]["steps"]
-    return {"sampled": steps[0]["sampled_kl"], "learnt": steps[-1]["kl"]} if steps else None
+    kl = {"sampled": steps[0]["sampled_kl"], "learnt": steps[-1]["kl"]} if steps else None
+    return {"reports": learnt["reports"], "kl": kl, "kl_weight": learnt["kl_weight"]}
 
 
 def _metrics(rows: Iterable[HeldoutReport]) -> list[str]:
@@ -127,9 +138,10 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
         "evaluate": f"heldout/{name}",
         "judge_heldout": f"heldout-judging/{name}",
     }
-    # Rules alone judge no held-out reports, and PPO builds no pairs.
     sample, learnt = run.facts(marks["sample"]), run.facts(marks["learn"])
-    optional = {"judge_heldout"} | ({"pairs"} if "kl_weight" in learnt else set())
+    by_ppo = "kl_weight" in learnt
+    # Rules alone judge no held-out reports, and PPO builds no pairs.
+    optional = {"judge_heldout"} | ({"pairs"} if by_ppo else set())
     stages = {stage: run.facts(mark) for stage, mark in marks.items() if stage not in optional or run.done(mark)}
     given = sample.get("given")
     judge = (given or {}).get("judge") or judge
@@ -138,14 +150,11 @@ def _round(run: RunFolder, number: int, judge: str) -> dict[str, Any]:
         **({"given": given} if given else {}),
         "candidates": run.arrow(f"{name}/candidates", Candidate, ["candidate_id"]).num_rows,
         "judgements": run.arrow(f"{name}/judgements", Judgement, ["judgement_id"]).num_rows,
-        "pairs": run.arrow(f"{name}/pairs", Pair, ["pair_id"]).num_rows,
+        **(_reinforced(run, name, learnt) if by_ppo else _paired(run, name, stages["pairs"])),
         "judge_failures": sample["judging"]["judges"].get(judge, {}).get("failures", {}),
         "judging": sample["judging"],
-        "dropped": stages.get("pairs", {}).get("dropped", {}),
-        "dropped_cases": run.arrow(f"{name}/dropped", Dropped, ["case_id"]).num_rows,
         "seconds": {stage: facts["seconds"] for stage, facts in stages.items()},
         "logprob_gap": learnt["logprob_gap"],
-        **({"kl": _divergence(run, name), "kl_weight": learnt["kl_weight"]} if "kl_weight" in learnt else {}),
         "weights": None if given else {"version": sample["version"], "checksum": sample["checksum"]},
         "repeated_calls": sample["repeated_calls"],
     }
