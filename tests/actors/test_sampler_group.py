@@ -94,7 +94,7 @@ def test_a_sampler_that_dies_within_a_sync_is_replaced_by_one_that_has_the_new_w
     restarts, lost = group.restarts, group.actors[0]
 
     def die(sampler: Any) -> None:
-        sampler.load = lambda _: os._exit(1)
+        sampler._weights.load = lambda _: os._exit(1)
 
     ray.get(lost.__ray_call__.remote(die), timeout=120)
     assert fleet.samplers(small.second, 1) is group
