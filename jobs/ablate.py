@@ -3,13 +3,11 @@
 python jobs/ablate.py experiment=demo 'ablate.judges=[rules,llm_parser]' 'ablate.pairs=[strategy1,strategy2]'
 """
 
-import subprocess
 import sys
-from pathlib import Path
 
-from rlaif.ablation_plan import Part, parts_of
+from rlaif.ablation_plan import parts_of
 from rlaif.config import Config
-from rlaif.launch import PROJECT, fail, launch
+from rlaif.launch import launch, run_loop_apart
 from rlaif.ledger import RunFolder
 from rlaif.metrics.ablation import AblationRun, ablation_of, draw, markdown
 
@@ -18,7 +16,7 @@ def main(config: Config) -> None:
     parts = parts_of(config, sys.argv[1:])
     for number, part in enumerate(parts, 1):
         print(f"=== {number} of {len(parts)}: {part.judge}, {part.pairs}, seed {part.seed}", flush=True)
-        run(part)
+        run_loop_apart("dpo_loop", part.name, part.overrides)
     if config.run.dry:
         return
     root = config.run.root
@@ -28,14 +26,6 @@ def main(config: Config) -> None:
         folder.write_text("ablation.md", markdown(ablation))
         folder.write_text("ablation.svg", draw(ablation))
     print(markdown(ablation) + f"\nablation: {folder.path}", flush=True)
-
-
-def run(part: Part) -> None:
-    """Runs one part to its end: a run like any other, which the same command goes on with."""
-    job = PROJECT / "jobs" / "dpo_loop.py"
-    finished = subprocess.run([sys.executable, str(job), *part.overrides], check=False, cwd=Path.cwd())
-    if finished.returncode:
-        fail(f"the run {part.name} ended with status {finished.returncode}: the same command goes on from there")
 
 
 if __name__ == "__main__":

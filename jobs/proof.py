@@ -6,14 +6,13 @@ python jobs/proof.py ppo_loop experiment=ppo
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as Grid
 
-from rlaif.launch import PROJECT, fail
+from rlaif.launch import PROJECT, run_loop_apart
 from rlaif.metrics.intervals import differences, pooled
 from rlaif.metrics.proof import CLAIMS, Seed, seed_of
 
@@ -48,9 +47,7 @@ def run(loop: str, given: list[str], number: int) -> Seed:
     name = next((one.partition("=")[2] for one in given if one.startswith("run.name=")), _name(loop)) + f"-{number}"
     overrides = [*given, f"run.seed={number}", f"run.name={name}", "run.dry=false"]
     print(f"=== seed {number}: {' '.join(overrides)}", flush=True)
-    finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / f"{loop}.py"), *overrides], check=False)
-    if finished.returncode:
-        fail(f"the run {name} ended with status {finished.returncode}: the same command goes on from where it stopped")
+    run_loop_apart(loop, name, overrides)
     root = next((Path(one.partition("=")[2]) for one in overrides if one.startswith("run.root=")), Path("runs"))
     return seed_of(PROJECT / root / name)
 

@@ -5,15 +5,14 @@ python jobs/regimes.py experiment=rgro data.path=/data/openi 'regimes.loops=[dpo
   'regimes.zero_shot=[{data: mimic_cxr, path: /data/mimic}]'
 """
 
-import subprocess
 import sys
 from pathlib import Path
 
 from rlaif.config import Config
-from rlaif.launch import PROJECT, fail, launch
+from rlaif.launch import launch, run_loop_apart
 from rlaif.ledger import RunFolder
 from rlaif.metrics.regimes import MeasuredPolicy, markdown, regime_table
-from rlaif.regime_plan import Regime, Transfer, regimes_of, transfers_of
+from rlaif.regime_plan import Regime, regimes_of, transfers_of
 
 
 def main(config: Config) -> None:
@@ -21,15 +20,15 @@ def main(config: Config) -> None:
     transfers = transfers_of(config, regimes)
     for number, regime in enumerate(regimes, 1):
         print(f"=== {number} of {len(regimes)}: SFT on {regime.share} %, then {regime.loop.upper()}", flush=True)
-        run(regime)
+        run_loop_apart(f"{regime.loop}_loop", regime.name, regime.overrides)
     if config.run.dry:
         return
     for number, transfer in enumerate(transfers, 1):
         print(f"=== {number} of {len(transfers)}: {transfer.name}", flush=True)
-        run(transfer)
+        run_loop_apart("dpo_loop", transfer.name, transfer.overrides)
 
     root, resamples = config.run.root, config.heldout.resamples
-    own = [measured(regime, policy, root / regime.name) for regime in regimes for policy in policies(config, regime)]
+    own = [measured(regime, policy, root / regime.name) for regime in regimes for policy in regime.policies]
     tables = {f"{config.data.name}, held out": own}
     for one in transfers:
         tables.setdefault(f"{one.source}, not seen in training", []).append(
@@ -41,20 +40,6 @@ def main(config: Config) -> None:
         folder.write_json("regimes.json", made)
         folder.write_text("regimes.md", text)
     print(f"{text}\nregimes: {folder.path}", flush=True)
-
-
-def run(part: Regime | Transfer) -> None:
-    """Runs one part to its end: a run like any other, which the same command goes on with."""
-    loop = part.loop if isinstance(part, Regime) else "dpo"
-    command = [sys.executable, str(PROJECT / "jobs" / f"{loop}_loop.py"), *part.overrides]
-    finished = subprocess.run(command, check=False, cwd=Path.cwd())
-    if finished.returncode:
-        fail(f"the run {part.name} ended with status {finished.returncode}: the same command goes on from there")
-
-
-def policies(config: Config, regime: Regime) -> tuple[str, ...]:
-    """What a run adds to the table: the base that its loops share stands there once."""
-    return ("base", "round-000") if regime.loop == config.regimes.loops[0] else ("round-000",)
 
 
 def measured(regime: Regime, policy: str, run: Path, reports: str | None = None) -> MeasuredPolicy:

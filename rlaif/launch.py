@@ -1,6 +1,7 @@
 """From a command line to a job: Hydra composes, Pydantic checks, and every expected error ends in a clear line."""
 
 import errno
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -158,6 +159,16 @@ def _disk_full(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
+
+
+def run_loop_apart(loop: str, name: str, overrides: Sequence[str]) -> None:
+    """Runs jobs/LOOP.py to its end in a process of its own: a run like any other, which the same command goes on with.
+
+    Ends this job where that one fails.
+    """
+    finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / f"{loop}.py"), *overrides], check=False)
+    if finished.returncode:
+        fail(f"the run {name} ended with status {finished.returncode}: the same command goes on from there")
 
 
 def fail(message: str) -> NoReturn:

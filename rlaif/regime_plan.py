@@ -17,12 +17,16 @@ _WRITING = ("run.target", "run.seed", "sampler.max_tokens", "sampler.max_length"
 
 @dataclass(frozen=True)
 class Regime:
-    """One run: the share of fine-tuning in per cent, by what it aligns, its name, and the overrides of its command."""
+    """One run: the share of fine-tuning in per cent, by what it aligns, its name, and the overrides of its command.
+
+    `policies` are those that it adds to the tables: the base that a share's loops have in common stands there once.
+    """
 
     share: int
     loop: str
     name: str
     overrides: tuple[str, ...]
+    policies: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def regimes_of(config: Config, overrides: Sequence[str]) -> list[Regime]:
             own = [split, "run.rounds=1", f"run.name={name}"]
             if name != first and not config.run.dry:
                 own.append(f"run.start_from={hydra_text(str(config.run.root / first))}")
-            runs.append(Regime(share, loop, name, (*kept, *own)))
+            policies = ("base", "round-000") if name == first else ("round-000",)
+            runs.append(Regime(share, loop, name, (*kept, *own), policies))
     return runs
 
 
@@ -71,7 +76,7 @@ def transfers_of(config: Config, regimes: Sequence[Regime]) -> list[Transfer]:
         for number, source in enumerate(config.regimes.zero_shot):
             settings = {"split": {"sft": 0.0, "align": 0.0, "heldout": 1.0}} | source
             data = [f"data.{key}={hydra_text(value)}" for key, value in settings.items() if key != "data"]
-            for policy in ("base", "round-000") if regime.loop == config.regimes.loops[0] else ("round-000",):
+            for policy in regime.policies:
                 folder = config.run.root / regime.name / ("base" if policy == "base" else "round-000/checkpoint")
                 name = f"{regime.name}-{policy}-on-{source['data']}-{number}"
                 own = ["policy=folder", f"policy.path={hydra_text(str(folder))}", "run.rounds=0", f"run.name={name}"]
