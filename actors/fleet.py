@@ -4,7 +4,9 @@ The engines are imported then, too: a job that goes on from what is done, or end
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ import ray
 
 from actors.judge import JudgeActor
 from actors.learner_group import LearnerGroup
+from actors.losses import Losses
+from actors.placement import Placement
 from actors.remote import Actor
 from actors.sampler_group import SamplerGroup, engine_environment
 from rlaif.config import Config
@@ -30,6 +34,10 @@ class JudgePool:
 
     settings: LeafJudge
     actors: list[Actor]
+    new: Callable[[], Actor]
+    """Starts a further one."""
+    processes: dict[Actor, str] = field(default_factory=dict)
+    """By actor, the process that answered last: another one was started in the place of one that died."""
 
     @property
     def name(self) -> str:
@@ -51,17 +59,18 @@ def payer(config: Config, judge: str) -> str:
 class Fleet:
     """Starts actors on demand and ends them together."""
 
-    def __init__(self, config: Config, vision: "Vision | None") -> None:
+    def __init__(self, config: Config, vision: "Vision | None", losses: Losses | None = None) -> None:
         self.config, self.vision = config, vision
+        self.losses, self._placement = losses or Losses(), Placement(config)
         self._learners: LearnerGroup | None = None
         self._judges: dict[str, JudgePool] = {}
-        self._samplers = SamplerGroup(config, vision)
+        self._samplers = SamplerGroup(config, vision, self._placement, self.losses)
 
     @property
     def learners(self) -> LearnerGroup:
         """The learner group."""
         if self._learners is None:
-            self._learners = LearnerGroup(self.config, self.vision)
+            self._learners = LearnerGroup(self.config, self.vision, self._placement, self.losses)
         return self._learners
 
     def judge(self, settings: LeafJudge) -> JudgePool:
@@ -80,14 +89,14 @@ class Fleet:
                 "max_task_retries": JUDGE_RESTARTS,
                 "runtime_env": {"env_vars": environment},
             }
-            replies = self.config.cache.root / "replies"
-            actors = [
-                JudgeActor.options(**options).remote(
-                    settings, payer(self.config, settings.name), replies, self.config.run.seed
-                )
-                for _ in range(settings.actors)
-            ]
-            self._judges[settings.name] = JudgePool(settings, actors)
+            arguments = (
+                settings,
+                payer(self.config, settings.name),
+                self.config.cache.root / "replies",
+                self.config.run.seed,
+            )
+            new = partial(JudgeActor.options(**options).remote, *arguments)
+            self._judges[settings.name] = JudgePool(settings, [new() for _ in range(settings.actors)], new)
         return self._judges[settings.name]
 
     def samplers(self, policy: Path, version: int) -> SamplerGroup:
@@ -97,10 +106,12 @@ class Fleet:
         return self._samplers
 
     def close(self) -> None:
-        """Ends every actor."""
+        """Ends every actor, gives their places back, and notes the nodes that were lost."""
         self._samplers.close()
         if self._learners is not None:
             self._learners.close()
         for pool in self._judges.values():
             for actor in pool.actors:
                 ray.kill(actor)
+        self._placement.close()
+        self.losses.note_nodes()

@@ -18,6 +18,8 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from actors.ingest_steps import TASK_STUDIES, Encode, ReadVolumes, batch_of, without_voxels
+from actors.losses import Losses
+from actors.remote import answer
 from rlaif.config import IngestSettings
 from rlaif.features import FeatureStore
 from rlaif.records import Ingested, Quarantined, Study
@@ -90,6 +92,7 @@ def ingest(
     encoder: tuple[Path, Path] | None,
     *,
     views: int = 1,
+    losses: Losses | None = None,
 ) -> Iterator[Ingested | Quarantined]:
     """Yields, for every study in any order, that its features are in the store, or the reason why they are not.
 
@@ -130,7 +133,11 @@ def ingest(
         yield _alone(row, study, recipe, orientation, settings, encoder, views)
     if encoder is not None:
         # A shard of features passes through memory: not the controller's.
-        ray.get(_compact.remote(str(encoder[1]), settings.shard_mib * 2**20), timeout=settings.timeout_s)
+        compacting = _compact.remote(str(encoder[1]), settings.shard_mib * 2**20)
+        twice = answer(compacting, settings.timeout_s, "the compaction of the feature store")
+        if twice and losses is not None:
+            reason = "processes of the ingest ended before they had handed on what they had encoded"
+            losses.note("encoder", "encoders", reason, repeated=twice, unit="studies")
 
 
 def _encoder_arguments(encoder: tuple[Path, Path], settings: IngestSettings) -> tuple[str, str, int]:
@@ -138,8 +145,8 @@ def _encoder_arguments(encoder: tuple[Path, Path], settings: IngestSettings) -> 
 
 
 @ray.remote(num_cpus=0)
-def _compact(store: str, shard_bytes: int) -> None:
-    FeatureStore(Path(store)).compact(shard_bytes)
+def _compact(store: str, shard_bytes: int) -> int:
+    return FeatureStore(Path(store)).compact(shard_bytes)
 
 
 def _answer(row: Row, study: Study) -> Ingested | Quarantined:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.losses import Losses
 from actors.preparation import check_bad, key_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of, private_folder
@@ -149,7 +150,10 @@ def ingest_all(
     unread = [one for one in run.read("quarantine", Quarantined) if one.stage != "ingest"]
     run.replace("quarantine", Quarantined, [*unread, *bad])
     with run.writer("features", Ingested) as features, run.writer("quarantine", Quarantined) as quarantine:
-        for one in ingest(left, keys, recipe, config.recipe.orientation, config.ingest, encoder, views=views):
+        answers = ingest(
+            left, keys, recipe, config.recipe.orientation, config.ingest, encoder, views=views, losses=Losses(run)
+        )
+        for one in answers:
             if isinstance(one, Ingested):
                 features.add(one)
             else:

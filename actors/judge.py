@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import ray
 
@@ -25,6 +26,8 @@ class Judged:
 
     judgements: list[Judgement]
     comparisons: list[Comparison]
+    process: str
+    """Tells the process that made it from one that was started in its place."""
 
 
 class Judge:
@@ -38,13 +41,17 @@ class Judge:
         self._payer, self._replies, self._seed = payer, replies, seed
         self._starting = asyncio.Lock()
         self._started: tuple[CaseJudge, Ask] | None = None
+        self._process = uuid4().hex
+
+    async def ready(self) -> None:
+        """Answers once the judge's process stands."""
 
     async def judge(self, cases: Sequence[JudgedCase], round_: int) -> Judged:
         """One judgement for each candidate of the cases, in order."""
         judge, ask = await self._start()
         self._warn(judge, cases)
         given = await asyncio.gather(*(judge.judge(case, ask) for case in cases))
-        judged = Judged([], [])
+        judged = Judged([], [], self._process)
         for case, verdicts in zip(cases, given, strict=True):
             judged.judgements.extend(judgements_of(case, verdicts, self.settings.name, judge, round_))
             judged.comparisons.extend(comparisons_of(case, verdicts, self.settings.name, round_))

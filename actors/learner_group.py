@@ -1,12 +1,15 @@
 """The learners of a run as one: every rank is called at once, and where one is lost all start again."""
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from actors.learner_faults import LearnerOutOfMemory, LearningFailed, PeerLost, memory_advice
+from actors.losses import Losses
+from actors.placement import Placement
 from actors.remote import Actor, ActorLost, StartFailed, answer
 from rlaif.config import Config
 from rlaif.models.settings import PolicyError
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 # When a rank failed, how long the others may take to end by themselves.
 GRACE_S = 15.0
-_DEAD = (RayActorError, OutOfMemoryError)
+_DEAD = (RayActorError, OutOfMemoryError, ObjectLostError)
 
 
 class LearnerGroup:
@@ -26,8 +29,15 @@ class LearnerGroup:
     and the stage is done again from the folder that it began with. Errors that a rank raised are not retried.
     """
 
-    def __init__(self, config: Config, vision: "Vision | None") -> None:
+    def __init__(
+        self,
+        config: Config,
+        vision: "Vision | None",
+        placement: Placement | None = None,
+        losses: Losses | None = None,
+    ) -> None:
         self.config, self.vision = config, vision
+        self.placement, self.losses = placement or Placement(config), losses or Losses()
         self.timeout_s = config.learner.timeout_s
         self.ranks: list[Actor] = []
         self.restarted = 0
@@ -55,6 +65,7 @@ class LearnerGroup:
         once more.
         """
         while True:
+            begun = time.monotonic()
             if not self.ranks:
                 self._start()
             made: Any = self.ranks[0].weights.remote(policy, version)
@@ -65,7 +76,18 @@ class LearnerGroup:
                 answer(self.ranks[0].ready.remote(made), self.timeout_s, "learner 0 in weights")
                 return made
             except ActorLost as lost:
-                self._begin_again(lost)
+                self._begin_again(lost, begun)
+
+    def settle(self) -> bool:
+        """Whether a rank had died, so that all were started again; raises as `train`."""
+        begun = time.monotonic()
+        try:
+            for number, rank in enumerate(self.ranks):
+                answer(rank.ready.remote(None), self.timeout_s, f"learner {number} between two stages")
+        except ActorLost as lost:
+            self._begin_again(lost, begun)
+            return True
+        return False
 
     def close(self) -> None:
         """Ends all ranks."""
@@ -75,10 +97,11 @@ class LearnerGroup:
 
     def _start(self) -> None:
         while not self.ranks:
+            begun = time.monotonic()
             try:
                 self._meet()
             except ActorLost as lost:
-                self._begin_again(lost)
+                self._begin_again(lost, begun)
 
     def _meet(self) -> None:
         """Starts the ranks and has them find each other."""
@@ -88,9 +111,11 @@ class LearnerGroup:
         environment = {"OMP_NUM_THREADS": str(settings.threads)}
         if not settings.gpus:
             environment["DS_ACCELERATOR"] = "cpu"
-        options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
+        environment_of = {"runtime_env": {"env_vars": environment}}
         self.ranks = [
-            LearnerActor.options(**options).remote(rank, settings, self.vision, self.config.run.seed)
+            LearnerActor.options(**self.placement.options("learner", rank), **environment_of).remote(
+                rank, settings, self.vision, self.config.run.seed
+            )
             for rank in range(settings.ranks)
         ]
         host, port = answer(self.ranks[0].address.remote(), self.timeout_s, "learner 0 at its start")
@@ -106,8 +131,10 @@ class LearnerGroup:
             except PeerLost as error:
                 raise ActorLost(_cause(error)) from error
 
-    def _begin_again(self, lost: ActorLost) -> None:
-        """Ends what is left of the group, and starts it again if it may."""
+    def _begin_again(self, lost: ActorLost, begun: float, steps: int = 0) -> None:
+        """Ends what is left of the group, and starts it again if it may; what began at `begun` (by the monotonic
+        clock) is done again, and so are its `steps`.
+        """
         self.close()
         if isinstance(lost, StartFailed):
             raise lost
@@ -123,17 +150,22 @@ class LearnerGroup:
             flush=True,
         )
         self._start()
+        seconds = time.monotonic() - begun
+        self.losses.note("learners", "the learners", str(lost), repeated=steps, unit="steps", seconds=seconds)
 
     def _told(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
         """What rank 0 gives while all ranks run a method, begun again where one is lost; ends when all have ended."""
         while True:
             if not self.ranks:
                 self._start()
+            begun, steps = time.monotonic(), 0
             try:
-                yield from self._attempt(method, arguments)
+                for told in self._attempt(method, arguments):
+                    steps += "step" in told
+                    yield told
                 return
             except ActorLost as lost:
-                self._begin_again(lost)
+                self._begin_again(lost, begun, steps)
 
     def _attempt(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
         running = {number: getattr(rank, method).remote(*arguments) for number, rank in enumerate(self.ranks)}

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError
+from ray.exceptions import (
+    GetTimeoutError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
 
 # A handle's methods are called through `.remote`, which its own types do not know.
 Actor: TypeAlias = Any
@@ -16,7 +23,7 @@ class ActorLost(RuntimeError):
 
 
 class ActorDied(ActorLost):
-    """An actor whose process ended, or whose node was lost with what it had answered."""
+    """An actor or a task whose process ended, or whose node was lost with what it had answered."""
 
 
 class StartFailed(ActorLost):
@@ -36,7 +43,7 @@ def answer(reference: Any, timeout_s: float, who: str) -> Any:
         if error.actor_init_failed:
             raise StartFailed(f"{who} failed: {_own_words(str(error))}") from error
         raise ActorDied(f"{who} died: {error}") from error
-    except (ObjectLostError, OutOfMemoryError) as error:
+    except (ObjectLostError, OutOfMemoryError, WorkerCrashedError, NodeDiedError) as error:
         raise ActorDied(f"{who} died: {error}") from error
 
 

@@ -1,15 +1,19 @@
 """The samplers of a run as one: started with a policy's weights, or given them, and all of one version.
 
-A sampler that is lost is replaced by one that starts from the same policy folder, some times in a run.
+A sampler that is lost is replaced by one that starts from the same policy folder, some times in a run. Further ones
+may be started for as long as much waits.
 """
 
+import time
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from actors.learner_group import LearnerGroup
+from actors.losses import Losses
+from actors.placement import Placement
 from actors.remote import Actor, ActorDied, ActorLost, answer
 from actors.weight_road import send_weights
 from rlaif.config import Config
@@ -17,6 +21,8 @@ from rlaif.weight_roads import road_of
 
 if TYPE_CHECKING:
     from rlaif.vision import Vision
+
+_UNIT = "candidates"
 
 
 def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
@@ -32,11 +38,22 @@ def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
 class SamplerGroup:
     """The sampler actors, which are started when they are first asked to write with a policy."""
 
-    def __init__(self, config: Config, vision: "Vision | None") -> None:
+    def __init__(
+        self,
+        config: Config,
+        vision: "Vision | None",
+        placement: Placement | None = None,
+        losses: Losses | None = None,
+    ) -> None:
         self.config, self.vision = config, vision
+        self.placement, self.losses = placement or Placement(config), losses or Losses()
         self.actors: list[Actor] = []
+        """Those that stand for the whole run."""
         self.restarts = 0
         """Lost samplers that were replaced so far."""
+        self._further: list[Actor] = []
+        self._gone: dict[int, tuple[float, str, int]] = {}
+        """When a sampler was lost that is being replaced, why, and how many candidates are written again."""
         self._given: list[tuple[Path, int]] = []
         self._policy: tuple[Path, int] | None = None
         self._closed = False
@@ -55,7 +72,7 @@ class SamplerGroup:
             raise ActorLost("the samplers were ended, and are asked to write")
         self._policy = (policy, version)
         if not self.actors:
-            self.actors = [self._new() for _ in range(self.config.sampler.actors)]
+            self.actors = [self._new(number) for number in range(self.config.sampler.actors)]
             self._given = [self._policy for _ in self.actors]
         self._settle()
         while stale := [number for number, given in enumerate(self._given) if given != self._policy]:
@@ -66,9 +83,10 @@ class SamplerGroup:
                     learners, [self.actors[one] for one in stale], policy, version, self.config.sampler.timeout_s
                 )
             except ActorDied:
-                # A sampler that died starts anew with these weights, and the others are sent them once more.
+                # A sampler that died starts anew with these weights, and the others are sent them once more; so they
+                # are where the learner died that held them.
                 self._settle()
-                if self.restarts == restarts:
+                if self.restarts == restarts and not learners.settle():
                     raise
             else:
                 for one in stale:
@@ -80,6 +98,7 @@ class SamplerGroup:
             while True:
                 try:
                     self._answer(number)
+                    self.stands(number)
                     break
                 except ActorDied as error:
                     self.replace(number, self.actors[number], error)
@@ -90,10 +109,11 @@ class SamplerGroup:
         state: tuple[int, str] = answer(self.actors[number].ready.remote(), timeout_s, who)
         return state
 
-    def replace(self, number: int, lost: Actor, reason: ActorDied) -> Actor:
-        """The sampler in the place of a lost one, which starts while others go on.
+    def replace(self, number: int, lost: Actor, reason: ActorDied, repeated: int = 0) -> Actor:
+        """The sampler in the place of a lost one, which starts while others go on; `stands` is to be told once it does.
 
-        Raises ActorLost where sampler.restarts are used up, or the samplers were ended.
+        `repeated` candidates had been asked of the lost one and are asked again. Raises ActorLost where
+        sampler.restarts are used up, or the samplers were ended.
         """
         if self._closed:
             raise ActorLost("the samplers were ended while they wrote") from reason
@@ -103,20 +123,50 @@ class SamplerGroup:
         if self.restarts >= most:
             raise ActorLost(f"{reason}; sampler.restarts={most} replaced no more of them: see the logs of the node")
         self.restarts += 1
-        cause = shorten(str(reason.__cause__).splitlines()[-1], 300)
+        cause = _cause(reason)
         print(f"sampler {number} was lost and is started anew ({self.restarts} of {most} times): {cause}", flush=True)
+        self._gone[number] = (time.monotonic(), cause, repeated)
         # One that cannot be reached may still hold its share of a node.
         ray.kill(lost)
         assert self._policy is not None
-        self.actors[number], self._given[number] = self._new(), self._policy
+        self.actors[number], self._given[number] = self._new(number), self._policy
         return self.actors[number]
 
-    def _new(self) -> Actor:
+    def stands(self, number: int) -> None:
+        """Takes note that a sampler stands, after which a replaced one's loss has its cost."""
+        if number in self._gone:
+            since, cause, repeated = self._gone.pop(number)
+            seconds = time.monotonic() - since
+            self.losses.note("sampler", f"sampler {number}", cause, repeated=repeated, unit=_UNIT, seconds=seconds)
+
+    def further(self) -> Actor | None:
+        """Starts a sampler beside those that stand for the whole run; None where there may be no more of them."""
+        most = self.config.sampler.max_actors or 0
+        if self._closed or len(self.actors) + len(self._further) >= most:
+            return None
+        self._further.append(self._new(None))
+        return self._further[-1]
+
+    def end_further(self, actor: Actor | None = None) -> None:
+        """Ends one of the further samplers, or all of them."""
+        for one in [actor] if actor is not None else [*self._further]:
+            self._further.remove(one)
+            ray.kill(one)
+
+    def lose_further(self, actor: Actor, reason: ActorDied, repeated: int) -> None:
+        """Takes note of a lost further sampler, which is not replaced."""
+        self.end_further(actor)
+        self.losses.note("sampler", "a further sampler", _cause(reason), repeated=repeated, unit=_UNIT)
+
+    def _new(self, number: int | None) -> Actor:
         from actors.sampler import SamplerActor
 
         settings = self.config.sampler.model_copy(update={"weights": road_of(self.config)})
         environment = engine_environment(settings.kv_cache_gib, settings.threads)
-        options = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "runtime_env": {"env_vars": environment}}
+        options: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}
+        if number is not None:
+            options = self.placement.options("sampler", number)
+        options["runtime_env"] = {"env_vars": environment}
         assert self._policy is not None
         folder, version = self._policy
         return SamplerActor.options(**options).remote(str(folder), version, self.vision, settings, self.config.run.seed)
@@ -132,5 +182,13 @@ class SamplerGroup:
     def close(self) -> None:
         """Ends the samplers; a thread that waits for one of them is told so."""
         self._closed = True
-        for actor in self.actors:
+        self.end_further()
+        for number, actor in enumerate(self.actors):
             ray.kill(actor)
+            if number in self._gone:
+                _, cause, repeated = self._gone.pop(number)
+                self.losses.note("sampler", f"sampler {number}", cause, repeated=repeated, unit=_UNIT)
+
+
+def _cause(reason: ActorDied) -> str:
+    return shorten(str(reason.__cause__).splitlines()[-1], 300)

@@ -1,12 +1,14 @@
 """The policy before any fine-tuning: published weights, a pretrained language model, new parts for what is missing."""
 
+import time
 from pathlib import Path
 
 import ray
 
 from actors.encoder_training import train_encoder
 from actors.ingest import read_studies, rows_of
-from actors.remote import steps_of
+from actors.losses import Losses
+from actors.remote import ActorDied, steps_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.models.encoders.build import new_encoder
 from rlaif.models.encoders.settings import EncoderSettings
@@ -19,8 +21,11 @@ from rlaif.plan_trainings import language_model_of
 from rlaif.progress import Progress
 from rlaif.records import Study
 
+# How often the encoder's training begins again after its process, or the node of it, was lost.
+RESTARTS = 2
 
-def make_start_policy(config: Config, studies: list[Study], texts: list[str], folder: Path) -> None:
+
+def make_start_policy(config: Config, studies: list[Study], texts: list[str], folder: Path, losses: Losses) -> None:
     """Writes the start policy of the configuration into a folder; a new tokenizer is made for the texts.
 
     The encoder, whose training takes longest, comes last. Raises ConfigurationError where published weights are needed
@@ -34,7 +39,7 @@ def make_start_policy(config: Config, studies: list[Study], texts: list[str], fo
     ):
         if weights is not None and weights.path is not None:
             load(policy, Path(weights.path), weights.table)
-    encoder = _encoder(config, studies, folder) if config.policy.encoder is not None else None
+    encoder = _encoder(config, studies, folder, losses) if config.policy.encoder is not None else None
     policy.save_pretrained(folder, encoder)
     if encoder is not None:
         encoder.unlink()
@@ -67,7 +72,7 @@ def _policy(config: Config, texts: list[str]) -> Policy:
     return pretrained_policy(settings, choice.pretrained.path, choice.pretrained.package, seed=seed)
 
 
-def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
+def _encoder(config: Config, studies: list[Study], folder: Path, losses: Losses) -> Path:
     """The file of the encoder's weights: published, trained on what the reports name, or new where it trains later."""
     policy, target = config.policy, folder / "encoder-start.safetensors"
     assert policy.encoder is not None
@@ -75,7 +80,7 @@ def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
     if weights is not None and weights.path is not None:
         encoder = load_encoder(policy.encoder, Path(weights.path), weights.table)
     elif policy.encoder_training is not None:
-        _train_encoder(config, policy.encoder, studies, target)
+        _train_encoder(config, policy.encoder, studies, target, losses)
         return target
     else:
         encoder = new_encoder(policy.encoder)
@@ -83,17 +88,35 @@ def _encoder(config: Config, studies: list[Study], folder: Path) -> Path:
     return target
 
 
-def _train_encoder(config: Config, encoder: EncoderSettings, studies: list[Study], target: Path) -> None:
+def _train_encoder(
+    config: Config, encoder: EncoderSettings, studies: list[Study], target: Path, losses: Losses
+) -> None:
     training, recipe = config.policy.encoder_training, config.policy.recipe
     assert training is not None and recipe is not None
     reports = {study.study_id: study.findings for study in studies if study.findings and study.volume}
     rows = rows_of([study for study in studies if study.study_id in reports], {})
-    volumes = read_studies(rows, recipe, config.recipe.orientation, config.ingest).materialize()
-    threads = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    stream = train_encoder.options(num_cpus=1).remote(
-        volumes.iterator(), reports, encoder, training, threads, config.run.seed, str(target)
-    )
-    progress: Progress | None = None
-    for step in steps_of(stream, config.ingest.timeout_s, "the encoder's training"):
-        progress = progress or Progress("vision encoder", int(step["of"]))
-        progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
+    reading = read_studies(rows, recipe, config.recipe.orientation, config.ingest)
+    # Otherwise blocks stand in the order in which they were read, and no second run trains the same encoder.
+    reading.context.execution_options.preserve_order = True
+    volumes = reading.materialize()
+    # A process computes on its own node, whatever the cluster has.
+    threads = max(1, int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])))
+    restarts = 0
+    while True:
+        begun, steps = time.monotonic(), 0
+        stream = train_encoder.options(num_cpus=1).remote(
+            volumes.iterator(), reports, encoder, training, threads, config.run.seed, str(target)
+        )
+        progress: Progress | None = None
+        try:
+            for step in steps_of(stream, config.ingest.timeout_s, "the encoder's training"):
+                progress = progress or Progress("vision encoder", int(step["of"]))
+                progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
+                steps += 1
+            return
+        except ActorDied as died:
+            if restarts == RESTARTS:
+                raise
+            restarts += 1
+            seconds = time.monotonic() - begun
+            losses.note("encoder", "the encoder's training", str(died), repeated=steps, unit="steps", seconds=seconds)

@@ -17,7 +17,7 @@ from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings, StrategyName
-from rlaif.section import Section
+from rlaif.section import Section, check_most
 from rlaif.serve_settings import ServeSettings
 from rlaif.start_settings import StartSettings
 from rlaif.storage import is_remote
@@ -58,6 +58,10 @@ class CacheSettings(Section):
 
 class SamplerSettings(Section):
     actors: int = Field(ge=1)
+    """Engines that stand for the whole run."""
+    max_actors: int | None = Field(ge=1)
+    """Engines at most: further ones are started while more waits than those that stand take, and end when nothing
+    waits. None: no further ones."""
     cpus: float = Field(ge=0)
     gpus: float = Field(ge=0)
     threads: int = Field(ge=1)
@@ -83,6 +87,11 @@ class SamplerSettings(Section):
     """GiB for the engine's cache on a CPU."""
     timeout_s: float = Field(gt=0)
     """Longest wait for the next report."""
+
+    @model_validator(mode="after")
+    def _most(self) -> "SamplerSettings":
+        check_most("sampler", self.actors, self.max_actors)
+        return self
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> "SamplerSettings":
@@ -190,6 +199,9 @@ class ClusterSettings(Section):
     """The preset's, as errors call it."""
     address: str
     """`auto`: the running head, else one that this job starts; `local`: always one of its own."""
+    placement: Literal["anywhere", "apart", "colocated"]
+    """Where learners and samplers stand: `apart`, the ranks on as few nodes as hold them and the engines over all;
+    `colocated`, rank k beside engine k; `anywhere`, each where Ray finds room."""
     nodes: int = Field(ge=1)
     gpus: int | None = Field(ge=0)
     """GPUs of a node; None: what there is, unchecked before the cluster is joined."""

@@ -129,19 +129,22 @@ class FeatureStore:
         os.replace(temporary, path)
         return path
 
-    def compact(self, shard_bytes: int) -> None:
-        """Merges small shards into shards of about the given size; nothing where another run is doing so."""
-        self._locked(lambda: self._compact(shard_bytes))
+    def compact(self, shard_bytes: int) -> int:
+        """Merges small shards into shards of about the given size; nothing where another run is doing so.
 
-    def _locked(self, action: Callable[[], None]) -> None:
+        Gives how many studies stood in two of the shards that became one: they had been encoded twice.
+        """
+        return self._locked(lambda: self._compact(shard_bytes))
+
+    def _locked(self, action: Callable[[], int]) -> int:
         with (self.folder / ".compacting").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return
-            action()
+                return 0
+            return action()
 
-    def _compact(self, shard_bytes: int) -> None:
+    def _compact(self, shard_bytes: int) -> int:
         # What a process left that was killed while it wrote a shard.
         for path in self.folder.glob(".shard-*.tmp"):
             if time.time() - path.stat().st_mtime > ABANDONED_S:
@@ -150,24 +153,30 @@ class FeatureStore:
             path for path in self.folder.glob("shard-*.safetensors") if path.stat().st_size < shard_bytes // 2
         )
         group: list[Path] = []
-        size = 0
+        size = twice = 0
         for path in small:
             group.append(path)
             size += path.stat().st_size
             if size >= shard_bytes:
-                self._merge(group)
+                twice += self._merge(group)
                 group, size = [], 0
         if len(group) > 1:
-            self._merge(group)
+            twice += self._merge(group)
+        return twice
 
-    def _merge(self, shards: list[Path]) -> None:
+    def _merge(self, shards: list[Path]) -> int:
+        """Makes one shard of several; gives how many studies stood in two of them."""
         merged: dict[str, Tensor] = {}
+        twice = 0
         for path in shards:
             with safe_open(path, framework="pt") as shard:
-                merged |= {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 (not a dict)
+                keys = list(shard.keys())
+                twice += sum(key in merged and "/" not in key for key in keys)
+                merged |= {key: shard.get_tensor(key) for key in keys}
         self._write(merged)
         for path in shards:
             path.unlink()
+        return twice
 
 
 def _half(features: Tensor) -> Tensor:

@@ -229,6 +229,24 @@ class HeldoutReport:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A process or a node that was lost while a run went on, and what that cost.
+
+    `repeated` are the units of work that had been begun and were done again; `seconds` went by until the place was
+    filled again, and for learners those of the work that was thrown away too. Null: nobody knows, as of a node, whose
+    processes have rows of their own.
+    """
+
+    what: Literal["node", "sampler", "judge", "learners", "encoder"]
+    name: str
+    reason: str
+    repeated: int | None
+    unit: str
+    seconds: float | None
+    at: datetime
+
+
 def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
     """The Arrow type of a field's annotation, and whether it may be null."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from rlaif.judges.tournament import rounds_of
-from rlaif.section import Section
+from rlaif.section import Section, check_most
 
 JUDGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -24,6 +24,8 @@ class JudgeSection(Section):
     threshold: float
     """The score from which a candidate counts as good, on the judge's own scale."""
     actors: int = Field(default=1, ge=1)
+    max_actors: int | None = Field(default=None, ge=1)
+    """Actors at most: further ones are started while batches wait, and end when none does. None: no further ones."""
     cpus: float = Field(default=0.25, ge=0)
     gpus: float = Field(default=0.0, ge=0)
     batch: int = Field(default=96, ge=1)
@@ -32,6 +34,11 @@ class JudgeSection(Section):
     """Calls that wait at one actor or run in it."""
     timeout_s: float = Field(default=600.0, gt=0, le=1e6)
     """Longest time of a question, from its turn behind others to its last attempt: it fails by then."""
+
+    @model_validator(mode="after")
+    def _most(self) -> "JudgeSection":
+        check_most("judge", self.actors, self.max_actors)
+        return self
 
     def longest_chain(self, candidates: int) -> int:
         """How often `timeout_s` can pass, once after another, in a case of so many candidates; 0: nothing is asked."""

@@ -183,6 +183,7 @@ def test_samplers_are_asked_for_what_they_have_room_for_whatever_the_number_of_c
 @pytest.mark.slow
 def test_a_slow_sampler_is_given_no_more_than_its_share_of_the_last_cases(writers: SamplerGroup) -> None:
     flow = Flow(writers.config, [], writers, requests(30), 0)
-    assert [len(one.asked) for one in flow._samplers] == [10, 10, 10]
+    assert flow._sampling is not None
+    assert [len(one.asked) for one in flow._sampling._standing] == [10, 10, 10]
     ray.get([one.go.remote() for one in writers.actors], timeout=60)
     assert len(run(flow)) == 180
