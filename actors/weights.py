@@ -25,6 +25,14 @@ class AdaptedLayers:
     layers: dict[str, Adapter]
     """By the checkpoint name of the weight that each changes."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Trained ones are views of one buffer, all of which would go with each of them.
+        buffers = {
+            name: (_as_buffer(one.down), _as_buffer(one.up), one.scaling, one.transposed, one.dtype)
+            for name, one in self.layers.items()
+        }
+        return _received_layers, (self.base, buffers)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -54,14 +62,24 @@ def _as_buffer(tensor: Tensor) -> _Buffer:
     return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), _bytes_of(tensor)
 
 
-def _received(version: int, checksum: str, buffers: dict[str, _Buffer], adapters: AdaptedLayers | None) -> Weights:
+def _from_buffer(buffer: _Buffer) -> Tensor:
+    dtype, shape, data = buffer
     with warnings.catch_warnings():
-        # They lie in the object store, where nobody may write; nobody does.
+        # It lies in the object store, where nobody may write; nobody does.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        tensors = {
-            name: torch.from_numpy(data).view(getattr(torch, dtype)).reshape(shape)
-            for name, (dtype, shape, data) in buffers.items()
-        }
+        return torch.from_numpy(data).view(getattr(torch, dtype)).reshape(shape)
+
+
+def _received_layers(base: str, buffers: dict[str, tuple[_Buffer, _Buffer, float, bool, torch.dtype]]) -> AdaptedLayers:
+    layers = {
+        name: Adapter(_from_buffer(down), _from_buffer(up), scaling, transposed, dtype)
+        for name, (down, up, scaling, transposed, dtype) in buffers.items()
+    }
+    return AdaptedLayers(base, layers)
+
+
+def _received(version: int, checksum: str, buffers: dict[str, _Buffer], adapters: AdaptedLayers | None) -> Weights:
+    tensors = {name: _from_buffer(buffer) for name, buffer in buffers.items()}
     return Weights(version, checksum, tensors, adapters)
 
 

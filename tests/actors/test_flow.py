@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from actors.fleet import Fleet
 from actors.flow import AllSampled, Flow
@@ -108,6 +109,27 @@ def test_an_engine_lost_between_stages_starts_with_the_new_weights_and_the_other
         run(Flow(pair.config, [], pair, requests(8), 1))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_further_engine_is_started_while_much_waits_and_writes_what_the_first_would(
+    alone: Any, cluster: None, small: Any
+) -> None:
+    config = small.config("sampler.max_actors=2", "sampler.max_sequences=12")
+    group = SamplerGroup(config, StoredFeatures(small.features))
+    group.use(small.first, 0, None)
+    flow = Flow(config, [], group, requests(24), 0)
+    assert flow._sampling is not None
+    (further,) = group._further
+    # Four cases fill what the first one is asked for; the rest waits until its candidates are read.
+    assert ray.wait(flow._sampling.starts, timeout=120)[0]
+    candidates = run(flow)
+    assert written(candidates) == alone
+    assert group._further == [] and group.restarts == 0
+    with pytest.raises(RayActorError):
+        ray.get(further.ready.remote(), timeout=60)
+    group.close()
+
+
 # --- what is in flight ---
 
 
@@ -136,6 +158,9 @@ def writer() -> Any:
     class Writer:
         def __init__(self) -> None:
             self.fed, self.let = Feed(), threading.Event()
+
+        def ready(self) -> tuple[int, str]:
+            return 0, "none"
 
         @ray.method(concurrency_group="feed")
         def feed(self, stage: int, given: list[Request], *, end: bool = False) -> None:
@@ -187,3 +212,53 @@ def test_a_slow_sampler_is_given_no_more_than_its_share_of_the_last_cases(writer
     assert [len(one.asked) for one in flow._sampling._standing] == [10, 10, 10]
     ray.get([one.go.remote() for one in writers.actors], timeout=60)
     assert len(run(flow)) == 180
+
+
+class Growing(SamplerGroup):
+    """A group of stand-ins, of which `made` counts those that were started."""
+
+    made = 0
+
+    def _new(self, number: int | None) -> Any:
+        self.made += 1
+        return writer().remote()
+
+
+@pytest.fixture
+def growing(cluster: None, small: Any) -> Iterator[Growing]:
+    """One that stands, and two more where much waits."""
+    group = Growing(small.config("sampler.max_sequences=48", "sampler.max_actors=3"), None)
+    group.use(small.first, 0, None)
+    yield group
+    group.close()
+
+
+@pytest.mark.slow
+def test_further_samplers_come_with_the_queue_and_go_with_it(growing: Growing) -> None:
+    # What waits beside the sixteen cases of the first fills neither of two others.
+    few = Flow(growing.config, [], growing, requests(31), 0)
+    assert growing.made == 1
+    ray.get(growing.actors[0].go.remote(), timeout=60)
+    assert len(run(few)) == 31 * 6
+
+    many = Flow(growing.config, [], growing, requests(100), 0)
+    assert growing.made == 3
+    ray.get([one.go.remote() for one in growing._further], timeout=60)
+    assert len(run(many)) == 600
+    assert (growing._further, growing.made) == ([], 3)
+
+
+@pytest.mark.slow
+def test_what_a_lost_further_sampler_was_asked_others_write(growing: Growing, capsys: Any) -> None:
+    flow = Flow(growing.config, [], growing, requests(100), 0)
+    assert flow._sampling is not None
+    lost, other = growing._further
+    while flow._sampling.starts:
+        flow._sampling.take(ray.wait(flow._sampling.starts, timeout=60)[0][0])
+    kill(lost)
+    ray.get([one.go.remote() for one in (growing.actors[0], other)], timeout=60)
+    candidates = run(flow)
+    assert len({(one.case_id, one.index) for one in candidates}) == len(candidates) == 600
+    # Sixteen cases of six had been asked of it, and it is not replaced.
+    assert "lost: a further sampler (96 candidates done again): " in capsys.readouterr().out
+    assert (growing.made, growing.restarts) == (3, 0)

@@ -21,8 +21,9 @@ from actors.policy_loading import recorded_checksum
 from actors.requests import Request
 from actors.stale_weights import StaleWeights
 from actors.weight_road import send_weights
-from actors.weights import Weights, checksum_of, digests_of
+from actors.weights import AdaptedLayers, Weights, checksum_of, digests_of
 from rlaif.features import FeatureStore
+from rlaif.models.adapters import Adapter
 from rlaif.models.policy import Policy
 from rlaif.models.settings import LoraSettings
 from rlaif.models.stored_weights import StoredWeights, stored_dtype
@@ -74,6 +75,25 @@ def test_a_checksum_tells_names_dtypes_shapes_and_every_bit() -> None:
     assert checksum_of({"b": one["b"], "a": one["a"]}) == checksum_of(one)
     assert len({checksum_of(other) for other in [one, *others]}) == 6
     assert set(digests_of(one)) == {"a", "b"}
+
+
+def test_adapters_that_are_views_of_one_buffer_take_no_more_than_themselves() -> None:
+    """As ZeRO leaves them after a training: 400 adapters of 20 MB in all once took 7,825 MiB on their way."""
+    flat = torch.arange(1000, dtype=torch.float32)
+    layers = {}
+    for start in range(0, 1000, 10):
+        down, up = flat[start : start + 4].view(2, 2), flat[start + 4 : start + 10].view(3, 2)
+        layers[f"layer-{start}"] = Adapter(down, up, 0.5, False, torch.float32)
+    sent = Weights(1, "sum", {}, AdaptedLayers("base", layers))
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(sent, protocol=5, buffer_callback=buffers.append)
+    assert sum(one.raw().nbytes for one in buffers) == flat.nbytes and len(data) < 100 * 300
+    came: Weights = pickle.loads(data, buffers=[one.raw() for one in buffers])
+    assert came.adapters is not None and came.adapters.base == "base"
+    for name, one in layers.items():
+        other = came.adapters.layers[name]
+        assert torch.equal(other.down, one.down) and torch.equal(other.up, one.up)
+        assert (other.scaling, other.transposed, other.dtype) == (0.5, False, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
