@@ -38,18 +38,18 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Model:
-    """A policy's language model: its parameters, whether adapters alone train in it, and whether activations are
-    computed anew in the backward pass.
+    """A policy's language model in a training: its parameters, whether its own weights stay, as with adapters or where
+    the connector alone trains, and whether activations are computed anew in the backward pass.
     """
 
     parameters: int
-    adapters: bool
+    frozen: bool
     checkpointing: bool
 
     @property
     def learning(self) -> int:
         """Operations a parameter and position of a step, forward and backward."""
-        return FORWARD + FORWARD + (0 if self.adapters else FORWARD) + (FORWARD if self.checkpointing else 0)
+        return FORWARD + FORWARD + (0 if self.frozen else FORWARD) + (FORWARD if self.checkpointing else 0)
 
     def read(self, positions: float) -> float:
         """Operations to read positions, or to write them one by one."""
@@ -85,11 +85,19 @@ class StageSeconds:
     evaluate: float
 
 
+@dataclass(frozen=True)
+class Taught:
+    """One supervised training, and the language model in it."""
+
+    training: Training
+    model: Model
+
+
 def stage_seconds(
     model: Model,
     lengths: Lengths,
     counts: Counts,
-    trainings: Sequence[Training],
+    trainings: Sequence[Taught],
     alignment: Training,
     *,
     engines: int,
@@ -97,7 +105,7 @@ def stage_seconds(
     speed: Speed,
 ) -> StageSeconds:
     """The seconds of a run's stages: work divided by what all engines or ranks do in a second."""
-    taught = busiest(counts.sft, trainings, ranks) * model.learnt(lengths.taught)
+    taught = sum(busiest(counts.sft, (one.training,), ranks) * one.model.learnt(lengths.taught) for one in trainings)
     learnt = busiest(counts.learnt, (alignment,), ranks) * model.learnt(lengths.pair)
     # Computed before training, it is shared out pair by pair, whatever the batch.
     reference = counts.learnt / ranks * model.read(lengths.pair)

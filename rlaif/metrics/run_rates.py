@@ -25,6 +25,7 @@ from rlaif.tables import Table
 
 # The cache gives a policy's files the times that they had: those of one that this run trained are of its own stage.
 CLOCKS_S = 2.0
+_CHANGING = Measured(None, "engines came and went (sampler.max_actors): take a run without")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def rates_of(run: Path) -> RunRates:
     )
     samplers, ranks = config["sampler"]["actors"], learner["ranks"]
     fleet = Fleet("as the run", samplers, ranks, readers=1, encoders=config["ingest"]["encoders"])
+    changing = _CHANGING if (config["sampler"].get("max_actors") or samplers) > samplers else None
     trainings = tuple(_training(one) for one in (learner["pretrain"], learner["sft"]) if one)
     candidates = Table(run / name / "candidates", Candidate).arrow(["token_ids", "sampled_at"])
     read, encode = _ingested(run)
@@ -97,10 +99,10 @@ def rates_of(run: Path) -> RunRates:
         read=read,
         encode=encode,
         fine_tuning=_fine_tuning(run, trainings, ranks),
-        sample=_sampled(candidates, _mark(run, f"{name}/sample"), samplers),
+        sample=changing or _sampled(candidates, _mark(run, f"{name}/sample"), samplers),
         pairs=_paired(run, name, studies["align"]),
         learn=_learnt(told["seconds"]["learn"], learnt, _training(align), ranks),
-        evaluate=_evaluated(evaluated, samplers),
+        evaluate=changing or _evaluated(evaluated, samplers),
         fine_tunings=trainings,
         alignment=_training(align),
         judges=judge_rates(run, counts),
@@ -155,7 +157,7 @@ def _sampled(candidates: pa.Table, mark: Mapping[str, Any], samplers: int) -> Me
     tokens = pc.sum(pc.list_value_length(fresh["token_ids"])).as_py()
     rate = f"{tokens / seconds / samplers:,.0f} tokens a second each"
     return Measured(
-        seconds * samplers / len(fresh), f"{seconds:.1f} s x {samplers} samplers / {len(fresh):,} candidates; {rate}"
+        seconds * samplers / len(fresh), f"{seconds:.1f} s x {samplers} / {len(fresh):,} candidates; {rate}"
     )
 
 
@@ -178,7 +180,7 @@ def _evaluated(facts: Mapping[str, Any], samplers: int) -> Measured:
     seconds, reports = facts["seconds"], facts["reports"]
     if not reports:
         return Measured(None, "this run held nobody out")
-    return Measured(seconds * samplers / reports, f"{seconds:.1f} s x {samplers} samplers / {reports:,} reports")
+    return Measured(seconds * samplers / reports, f"{seconds:.1f} s x {samplers} / {reports:,} reports")
 
 
 def _fine_tuning(run: Path, trainings: Sequence[Training], ranks: int) -> Measured:
