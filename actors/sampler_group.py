@@ -52,6 +52,7 @@ class SamplerGroup:
         self.restarts = 0
         """Lost samplers that were replaced so far."""
         self._further: list[Actor] = []
+        self._further_lost = 0
         self._gone: dict[int, tuple[float, str, int]] = {}
         """When a sampler was lost that is being replaced, why, and how many candidates are written again."""
         self._given: list[tuple[Path, int]] = []
@@ -140,9 +141,12 @@ class SamplerGroup:
             self.losses.note("sampler", f"sampler {number}", cause, repeated=repeated, unit=_UNIT, seconds=seconds)
 
     def further(self) -> Actor | None:
-        """Starts a sampler beside those that stand for the whole run; None where there may be no more of them."""
+        """Starts a sampler beside those that stand for the whole run; None where there may be no more of them, or more
+        were lost than sampler.restarts.
+        """
         most = self.config.sampler.max_actors or 0
-        if self._closed or len(self.actors) + len(self._further) >= most:
+        full = len(self.actors) + len(self._further) >= most
+        if self._closed or full or self._further_lost > self.config.sampler.restarts:
             return None
         self._further.append(self._new(None))
         return self._further[-1]
@@ -154,8 +158,9 @@ class SamplerGroup:
             ray.kill(one)
 
     def lose_further(self, actor: Actor, reason: ActorDied, repeated: int) -> None:
-        """Takes note of a lost further sampler, which is not replaced."""
+        """Takes note of a lost further sampler, which is not replaced; another may come while much waits."""
         self.end_further(actor)
+        self._further_lost += 1
         self.losses.note("sampler", "a further sampler", _cause(reason), repeated=repeated, unit=_UNIT)
 
     def _new(self, number: int | None) -> Actor:
