@@ -1,6 +1,11 @@
-"""The loop by PPO: two rounds from another run's base policy, their summary and page, and the command given again."""
+"""The loop by PPO: two rounds from another run's base policy, killed while it learns; their summary and page, and the
+command given again.
+"""
 
 import json
+import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +15,10 @@ import pytest
 from rlaif.records import Candidate
 from rlaif.tables import Table
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1100)]
 
 
-def test_two_rounds_of_ppo_end_in_a_summary_and_the_same_command_shows_it_again(
+def test_two_rounds_of_ppo_killed_once_end_in_a_summary_and_the_same_command_shows_it_again(
     smoke: Any, start_job: Callable[..., Any], tmp_path: Any
 ) -> None:
     cache = next(one for one in smoke.overrides if one.startswith("cache.root="))
@@ -21,9 +26,21 @@ def test_two_rounds_of_ppo_end_in_a_summary_and_the_same_command_shows_it_again(
     overrides += ["sampler.attempts=1", "learner.ppo.batch=24", "learner.ppo.kl_target=0.001", "learner.ppo.max_kl=90"]
     # A policy of 24 steps of fine-tuning leaves many of its reports without an end.
     overrides += ["learner.ppo.max_unusable=1", "learner.ppo.lr=1e-5"]
+    run = tmp_path / "ppo"
+    killed = start_job("ppo_loop", *overrides)
+    deadline = time.monotonic() + 400
+    while "round-000 learn from" not in killed.output:
+        assert time.monotonic() < deadline and killed.process.poll() is None, killed.output
+        time.sleep(0.05)
+    os.kill(killed.process.pid, signal.SIGKILL)
+    assert killed.ended(10) == -signal.SIGKILL
+    table = Table(run / "round-000" / "candidates", Candidate)
+    written = {row.candidate_id: row.sampled_at for row in table.read()}
+    assert len(written) == 16 * 6 and not (run / "round-000" / "checkpoint").exists()
+
     job = start_job("ppo_loop", *overrides)
     assert job.ended(500) == 0, job.output
-    run = tmp_path / "ppo"
+    assert {row.candidate_id: row.sampled_at for row in table.read()} == written
 
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "finished" and summary["advantage"] == "gae" and "pairs" not in summary
