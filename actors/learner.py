@@ -37,7 +37,7 @@ from rlaif.learner_settings import TrainingSettings
 from rlaif.models.adapters import is_adapter, without_adapters
 from rlaif.models.policy import ADAPTERS_FILE, Policy
 from rlaif.models.stored_weights import stored_dtype
-from rlaif.models.value_head import PolicyWithValues
+from rlaif.models.value_head import VALUE_HEAD_FILE, PolicyWithValues
 from rlaif.objectives.batches import MicroBatch
 from rlaif.objectives.sft import sft_loss
 from rlaif.preferences.examples import PreferenceExample, examples_of
@@ -202,10 +202,10 @@ class Learner(Rank):
         rollouts = RolloutBatches(sampled if valued else compared(sampled), reference, self._features, self.device)
         frozen_logprobs = yield from self._of_every_token(rollouts, reference, rollouts.logprobs)
         del reference
-        values = None
-        # A base brings no value head, whatever run its folder is of.
-        head = folder if folder != base else None
-        if valued:
+        # A base brings no value head, whatever run its folder is of, and a new head expects nothing of any report.
+        head = folder if folder != base and (folder / VALUE_HEAD_FILE).is_file() else None
+        values = torch.zeros_like(rollouts.sampled_logprobs) if valued else None
+        if valued and head is not None:
             with_values = policy_with_values(self._frozen(folder), head, ppo)
             values = yield from self._of_every_token(rollouts, with_values, rollouts.values)
             del with_values

@@ -14,9 +14,9 @@ from rlaif.models.value_head import VALUE_HEAD_FILE, PolicyWithValues
 
 
 def policy_with_values(policy: Policy, folder: Path | None, settings: PpoSettings) -> PolicyWithValues:
-    """A policy with the value head of a folder; with a new one where it has none, or `folder` is None."""
+    """A policy with the value head of a folder; with a new one where `folder` is None."""
     model = PolicyWithValues(policy, trains_policy=settings.value_trains_policy)
-    if folder is not None and (folder / VALUE_HEAD_FILE).is_file():
+    if folder is not None:
         model.value_head.load_state_dict(load_file(folder / VALUE_HEAD_FILE))
     return model
 
