@@ -10,7 +10,7 @@ from actors.cluster import joined
 from actors.earlier_run import take_over
 from actors.fleet import Fleet
 from actors.ingest_stage import ingest_studies
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.own_start import check_start, check_unchanged, start_checksum
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
 from rlaif.cases import cases_of
@@ -64,10 +64,10 @@ def prepared(run: RunFolder, config: Config) -> Alignment:
     check_alignment(run, config)
     check_start(run, config)
     take_over(run, config)
-    losses = Losses(run)
-    losses.watch_nodes()
+    outages = Outages(run)
+    outages.watch_nodes()
     start = start_policy(run, config)
-    fleet = Fleet(config, ingest_studies(run, config, start), losses)
+    fleet = Fleet(config, ingest_studies(run, config, start), outages)
     base = base_policy(run, config, start, fleet)
     _write_provenance(run, config, base)
     settings = read_settings(base)

@@ -94,10 +94,14 @@ def check_preset(config: Config, nodes: Sequence[float]) -> None:
 
 def check_placement(config: Config, nodes: Sequence[float]) -> None:
     """Raises ConfigurationError where an actor finds no node with as many free GPUs, as none spans two of them."""
+    learner, sampler = config.learner, config.sampler
+    # Where roles share places, one node must hold what stands on a place.
+    shared = min(learner.ranks, sampler.actors) if config.cluster.placement == "colocated" else 0
     actors = [
-        Actors("sampler", config.sampler.actors, config.sampler.gpus),
+        Actors("learner with a sampler", shared, learner.gpus + sampler.gpus),
+        Actors("sampler", sampler.actors - shared, sampler.gpus),
         *(Actors(f"judge {judge.name}", judge.actors, judge.gpus) for judge in config.leaf_judges.values()),
-        Actors("learner", config.learner.ranks, config.learner.gpus),
+        Actors("learner", learner.ranks - shared, learner.gpus),
     ]
     homeless = placed(actors, nodes).homeless
     if homeless is not None:

@@ -1,5 +1,6 @@
 """Training of the tiny vision encoder on what its reports name, before it is frozen."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +22,12 @@ def train_encoder(
     reports: dict[str, str],
     geometry: EncoderSettings,
     settings: EncoderTraining,
-    threads: int,
     seed: int,
     target: str,
 ) -> Iterator[Step]:
     """Trains an encoder on the volumes of reported studies and writes its weights; yields every step."""
-    torch.set_num_threads(threads)
+    # Nothing else computes meanwhile.
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(seed)
     vocabulary = bit_vocabulary(list(reports.values()), least=max(2, len(reports) // 100))
     bits = dict(zip(reports, bit_targets(list(reports.values()), vocabulary), strict=True))

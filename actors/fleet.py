@@ -5,6 +5,7 @@ The engines are imported then, too: a job that goes on from what is done, or end
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,8 @@ import ray
 
 from actors.judge import JudgeActor
 from actors.learner_group import LearnerGroup
-from actors.losses import Losses
-from actors.placement import Placement
+from actors.outages import Outages
+from actors.placement import Placement, anywhere
 from actors.remote import Actor
 from actors.sampler_group import SamplerGroup, engine_environment
 from rlaif.config import Config
@@ -34,8 +35,8 @@ class JudgePool:
 
     settings: LeafJudge
     actors: list[Actor]
-    new: Callable[[], Actor]
-    """Starts a further one."""
+    further: Callable[[], Actor]
+    """Starts one beside them, which is not started again when it dies."""
     processes: dict[Actor, str] = field(default_factory=dict)
     """By actor, the process that answered last: another one was started in the place of one that died."""
 
@@ -59,18 +60,18 @@ def payer(config: Config, judge: str) -> str:
 class Fleet:
     """Starts actors on demand and ends them together."""
 
-    def __init__(self, config: Config, vision: "Vision | None", losses: Losses | None = None) -> None:
+    def __init__(self, config: Config, vision: "Vision | None", outages: Outages | None = None) -> None:
         self.config, self.vision = config, vision
-        self.losses, self._placement = losses or Losses(), Placement(config)
+        self.outages, self._placement = outages or Outages(), Placement(config)
         self._learners: LearnerGroup | None = None
         self._judges: dict[str, JudgePool] = {}
-        self._samplers = SamplerGroup(config, vision, self._placement, self.losses)
+        self._samplers = SamplerGroup(config, vision, self._placement, self.outages)
 
     @property
     def learners(self) -> LearnerGroup:
         """The learner group."""
         if self._learners is None:
-            self._learners = LearnerGroup(self.config, self.vision, self._placement, self.losses)
+            self._learners = LearnerGroup(self.config, self.vision, self._placement, self.outages)
         return self._learners
 
     def judge(self, settings: LeafJudge) -> JudgePool:
@@ -80,13 +81,8 @@ class Fleet:
             if isinstance(settings, GreenJudgeSettings):
                 environment = engine_environment(settings.kv_cache_gib, settings.threads)
             options = {
-                "num_cpus": settings.cpus,
-                "num_gpus": settings.gpus,
                 # Calls wait for each other in an asynchronous actor only where it is told of fewer than come.
                 "max_concurrency": settings.calls + 2,
-                # A judge that died is started again with its calls: what it was answered is kept.
-                "max_restarts": JUDGE_RESTARTS,
-                "max_task_retries": JUDGE_RESTARTS,
                 "runtime_env": {"env_vars": environment},
             }
             arguments = (
@@ -95,8 +91,17 @@ class Fleet:
                 self.config.cache.root / "replies",
                 self.config.run.seed,
             )
-            new = partial(JudgeActor.options(**options).remote, *arguments)
-            self._judges[settings.name] = JudgePool(settings, [new() for _ in range(settings.actors)], new)
+            role = f"judge {settings.name}"
+            # A judge that died is started again with its calls: what it was answered is kept.
+            again = {"max_restarts": JUDGE_RESTARTS, "max_task_retries": JUDGE_RESTARTS}
+            actors = [
+                JudgeActor.options(**options, **again, **self._placement.options(role, number, settings)).remote(
+                    *arguments
+                )
+                for number in range(settings.actors)
+            ]
+            further = partial(JudgeActor.options(**options, **anywhere(settings)).remote, *arguments)
+            self._judges[settings.name] = JudgePool(settings, actors, further)
         return self._judges[settings.name]
 
     def samplers(self, policy: Path, version: int) -> SamplerGroup:
@@ -107,11 +112,13 @@ class Fleet:
 
     def close(self) -> None:
         """Ends every actor, gives their places back, and notes the nodes that were lost."""
-        self._samplers.close()
-        if self._learners is not None:
-            self._learners.close()
-        for pool in self._judges.values():
-            for actor in pool.actors:
-                ray.kill(actor)
-        self._placement.close()
-        self.losses.note_nodes()
+        with ExitStack() as ending:
+            # The last one first, and all of them, whatever one raises.
+            ending.callback(self.outages.note_nodes)
+            ending.callback(self._placement.close)
+            for pool in self._judges.values():
+                for actor in pool.actors:
+                    ending.callback(ray.kill, actor)
+            if self._learners is not None:
+                ending.callback(self._learners.close)
+            ending.callback(self._samplers.close)

@@ -8,7 +8,7 @@ import ray
 from actors.fleet import JudgePool
 from actors.judge import Judged
 from actors.judge_queue import JudgeQueue
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.remote import ActorLost
 from actors.requests import Request
 from actors.sampler_group import SamplerGroup
@@ -38,11 +38,11 @@ class Flow:
         samplers: SamplerGroup | None,
         requests: Sequence[Request],
         round_: int,
-        losses: Losses | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self._timeout_s = config.sampler.timeout_s
         self._sampling = SamplerQueue(config, samplers, requests, round_) if samplers else None
-        self._judging = {pool.name: JudgeQueue(pool, round_, losses or Losses()) for pool in pools}
+        self._judging = {pool.name: JudgeQueue(pool, round_, outages or Outages()) for pool in pools}
 
     def judge(self, judge: str, batch: list[JudgedCase]) -> None:
         """Sends a batch to the least busy actor of a judge, or keeps it until one is free."""

@@ -45,7 +45,7 @@ def _write(
     progress = Progress(f"held-out, {name}", len(requests))
     progress.skip(len(done))
     samplers = fleet.samplers(policy, version) if left else None
-    flow = Flow(config, [], samplers, left, version, fleet.losses)
+    flow = Flow(config, [], samplers, left, version, fleet.outages)
     with run.writer(stage, HeldoutReport) as writer:
         for result in flow.results():
             for candidate in result if isinstance(result, list) else []:

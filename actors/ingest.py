@@ -8,6 +8,7 @@ import json
 import logging
 import queue
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from actors.ingest_steps import TASK_STUDIES, Encode, ReadVolumes, batch_of, without_voxels
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.remote import answer
 from rlaif.config import IngestSettings
 from rlaif.features import FeatureStore
@@ -92,7 +93,7 @@ def ingest(
     encoder: tuple[Path, Path] | None,
     *,
     views: int = 1,
-    losses: Losses | None = None,
+    outages: Outages | None = None,
 ) -> Iterator[Ingested | Quarantined]:
     """Yields, for every study in any order, that its features are in the store, or the reason why they are not.
 
@@ -105,6 +106,7 @@ def ingest(
     left = {str(row["study_id"]): (row, study) for row, study in zip(rows, studies, strict=True)}
     if not rows:
         return
+    begun = time.time()
     pipeline = read_studies(rows, recipe, orientation, settings, views=views, keep_voxels=encoder is not None)
     # Only here, where what is missing at the end is read again.
     pipeline.context.max_errored_blocks = LOST_BLOCKS
@@ -133,11 +135,11 @@ def ingest(
         yield _alone(row, study, recipe, orientation, settings, encoder, views)
     if encoder is not None:
         # A shard of features passes through memory: not the controller's.
-        compacting = _compact.remote(str(encoder[1]), settings.shard_mib * 2**20)
+        compacting = _compact.remote(str(encoder[1]), settings.shard_mib * 2**20, begun)
         twice = answer(compacting, settings.timeout_s, "the compaction of the feature store")
-        if twice and losses is not None:
-            reason = "processes of the ingest ended before they had handed on what they had encoded"
-            losses.note("encoder", "encoders", reason, repeated=twice, unit="studies")
+        if twice and outages is not None:
+            reason = "they stand in the feature store twice: a process or node was lost before it had handed them on"
+            outages.note("encoder", "encoders", reason, repeated=twice, unit="studies")
 
 
 def _encoder_arguments(encoder: tuple[Path, Path], settings: IngestSettings) -> tuple[str, str, int]:
@@ -145,8 +147,8 @@ def _encoder_arguments(encoder: tuple[Path, Path], settings: IngestSettings) -> 
 
 
 @ray.remote(num_cpus=0)
-def _compact(store: str, shard_bytes: int) -> int:
-    return FeatureStore(Path(store)).compact(shard_bytes)
+def _compact(store: str, shard_bytes: int, since: float) -> int:
+    return FeatureStore(Path(store)).compact(shard_bytes, since)
 
 
 def _answer(row: Row, study: Study) -> Ingested | Quarantined:
@@ -182,7 +184,7 @@ def _alone(
     arguments = None if encoder is None else _encoder_arguments(encoder, settings)
     reading = _ingest_one.options(num_cpus=settings.cpus, num_gpus=settings.gpus or None)
     try:
-        answer = ray.get(reading.remote(row, recipe, orientation, arguments, views), timeout=settings.timeout_s)
+        read = ray.get(reading.remote(row, recipe, orientation, arguments, views), timeout=settings.timeout_s)
     except RayTaskError:
         raise
     except GetTimeoutError as error:
@@ -196,7 +198,7 @@ def _alone(
             "its decoder or takes more memory than the machine has; convert it, or leave it out"
         )
         return Quarantined(study.study_id, str(study.volume), STAGE, reason)
-    return _answer(answer, study)
+    return _answer(read, study)
 
 
 def in_time(rows: Iterator[Row], timeout_s: float) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.preparation import check_bad, key_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of, private_folder
@@ -151,7 +151,7 @@ def ingest_all(
     run.replace("quarantine", Quarantined, [*unread, *bad])
     with run.writer("features", Ingested) as features, run.writer("quarantine", Quarantined) as quarantine:
         answers = ingest(
-            left, keys, recipe, config.recipe.orientation, config.ingest, encoder, views=views, losses=Losses(run)
+            left, keys, recipe, config.recipe.orientation, config.ingest, encoder, views=views, outages=Outages(run)
         )
         for one in answers:
             if isinstance(one, Ingested):

@@ -185,7 +185,7 @@ def judge_stage(
     """Judges cases whose reports are all there, and gives the stage's facts."""
     waiting = [case for case in cases if any(judging.left(name, case.case_id) for name in judging.leaves)]
     pools = [fleet.judge(leaf) for leaf in judging.leaves.values()] if waiting else []
-    flow = Flow(judging.config, pools, None, [], round_, fleet.losses)
+    flow = Flow(judging.config, pools, None, [], round_, fleet.outages)
     if waiting:
         judging.send(flow, waiting, last=True)
     for result in flow.results():

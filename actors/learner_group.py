@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from actors.learner_faults import LearnerOutOfMemory, LearningFailed, PeerLost, memory_advice
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.placement import Placement
 from actors.remote import Actor, ActorLost, StartFailed, answer
 from rlaif.config import Config
@@ -34,10 +34,10 @@ class LearnerGroup:
         config: Config,
         vision: "Vision | None",
         placement: Placement | None = None,
-        losses: Losses | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self.config, self.vision = config, vision
-        self.placement, self.losses = placement or Placement(config), losses or Losses()
+        self.placement, self.outages = placement or Placement(config), outages or Outages()
         self.timeout_s = config.learner.timeout_s
         self.ranks: list[Actor] = []
         self.restarted = 0
@@ -96,12 +96,11 @@ class LearnerGroup:
         self.ranks = []
 
     def _start(self) -> None:
-        while not self.ranks:
-            begun = time.monotonic()
-            try:
-                self._meet()
-            except ActorLost as lost:
-                self._begin_again(lost, begun)
+        begun = time.monotonic()
+        try:
+            self._meet()
+        except ActorLost as lost:
+            self._begin_again(lost, begun)
 
     def _meet(self) -> None:
         """Starts the ranks and has them find each other."""
@@ -113,7 +112,7 @@ class LearnerGroup:
             environment["DS_ACCELERATOR"] = "cpu"
         environment_of = {"runtime_env": {"env_vars": environment}}
         self.ranks = [
-            LearnerActor.options(**self.placement.options("learner", rank), **environment_of).remote(
+            LearnerActor.options(**self.placement.options("learner", rank, settings), **environment_of).remote(
                 rank, settings, self.vision, self.config.run.seed
             )
             for rank in range(settings.ranks)
@@ -135,23 +134,34 @@ class LearnerGroup:
         """Ends what is left of the group, and starts it again if it may; what began at `begun` (by the monotonic
         clock) is done again, and so are its `steps`.
         """
-        self.close()
-        if isinstance(lost, StartFailed):
-            raise lost
         allowed = self.config.learner.restarts
-        if self.restarted >= allowed:
-            raise ActorLost(
-                f"{lost}; learner.restarts={allowed} is used up: the same command goes on from the last checkpoint"
-            ) from lost
-        self.restarted += 1
-        print(
-            f"{lost}: all learners start again and repeat the stage from its checkpoint "
-            f"(restart {self.restarted} of learner.restarts={allowed})",
-            flush=True,
-        )
-        self._start()
+        while True:
+            self.close()
+            if isinstance(lost, StartFailed):
+                raise lost
+            if self.restarted >= allowed:
+                self._note(lost, begun, steps)
+                raise ActorLost(
+                    f"{lost}; learner.restarts={allowed} is used up: the same command goes on from the last checkpoint"
+                ) from lost
+            self.restarted += 1
+            print(
+                f"{lost}: all learners start again and repeat the stage from its checkpoint "
+                f"(restart {self.restarted} of learner.restarts={allowed})",
+                flush=True,
+            )
+            try:
+                self._meet()
+            except ActorLost as again:
+                self._note(lost, begun, steps)
+                lost, begun, steps = again, time.monotonic(), 0
+            else:
+                self._note(lost, begun, steps)
+                return
+
+    def _note(self, lost: ActorLost, begun: float, steps: int) -> None:
         seconds = time.monotonic() - begun
-        self.losses.note("learners", "the learners", str(lost), repeated=steps, unit="steps", seconds=seconds)
+        self.outages.note("learners", "the learners", str(lost), repeated=steps, unit="steps", seconds=seconds)
 
     def _told(self, method: str, arguments: tuple[Any, ...]) -> Iterator[dict[str, float]]:
         """What rank 0 gives while all ranks run a method, begun again where one is lost; ends when all have ended."""

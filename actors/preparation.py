@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.fleet import Fleet
-from actors.losses import Losses
+from actors.outages import Outages
 from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.datasets import phantom, registry
@@ -111,7 +111,7 @@ def start_policy(run: RunFolder, config: Config) -> Path:
 
         started = time.monotonic()
         with replacing_folder(folder) as temporary:
-            make_start_policy(config, studies, texts, temporary, Losses(run))
+            make_start_policy(config, studies, texts, temporary, Outages(run))
         if not run.done("start"):
             run.finish("start", seconds=time.monotonic() - started)
     return folder

@@ -97,7 +97,7 @@ def sample_and_judge(
     pools = [fleet.judge(leaf) for leaf in judging.leaves.values()] if missing or unjudged else []
     samplers = fleet.samplers(policy_at(run, base, version), version) if missing else None
     requests = [Request(case, case.feature_key, n, config.sampler.temperature) for case in missing]
-    flow = Flow(config, pools, samplers, requests, round_, fleet.losses)
+    flow = Flow(config, pools, samplers, requests, round_, fleet.outages)
     fresh: list[Candidate] = []
 
     def judge_fresh(*, last: bool) -> None:

@@ -4,16 +4,17 @@ A sampler that is lost is replaced by one that starts from the same policy folde
 may be started for as long as much waits.
 """
 
+import threading
 import time
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ray
 
 from actors.learner_group import LearnerGroup
-from actors.losses import Losses
-from actors.placement import Placement
+from actors.outages import Outages
+from actors.placement import Placement, anywhere
 from actors.remote import Actor, ActorDied, ActorLost, answer
 from actors.weight_road import send_weights
 from rlaif.config import Config
@@ -43,10 +44,10 @@ class SamplerGroup:
         config: Config,
         vision: "Vision | None",
         placement: Placement | None = None,
-        losses: Losses | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self.config, self.vision = config, vision
-        self.placement, self.losses = placement or Placement(config), losses or Losses()
+        self.placement, self.outages = placement or Placement(config), outages or Outages()
         self.actors: list[Actor] = []
         """Those that stand for the whole run."""
         self.restarts = 0
@@ -58,6 +59,8 @@ class SamplerGroup:
         self._given: list[tuple[Path, int]] = []
         self._policy: tuple[Path, int] | None = None
         self._closed = False
+        # One thread may sample while another ends the fleet.
+        self._lock = threading.RLock()
 
     @property
     def policy(self) -> tuple[Path, int] | None:
@@ -116,61 +119,78 @@ class SamplerGroup:
         `repeated` candidates had been asked of the lost one and are asked again. Raises ActorLost where
         sampler.restarts are used up, or the samplers were ended.
         """
-        if self._closed:
-            raise ActorLost("the samplers were ended while they wrote") from reason
-        if self.actors[number] is not lost:
-            return self.actors[number]
-        most = self.config.sampler.restarts
-        if self.restarts >= most:
-            raise ActorLost(f"{reason}; sampler.restarts={most} replaced no more of them: see the logs of the node")
-        self.restarts += 1
         cause = _cause(reason)
-        print(f"sampler {number} was lost and is started anew ({self.restarts} of {most} times): {cause}", flush=True)
-        self._gone[number] = (time.monotonic(), cause, repeated)
-        # One that cannot be reached may still hold its share of a node.
-        ray.kill(lost)
-        assert self._policy is not None
-        self.actors[number], self._given[number] = self._new(number), self._policy
-        return self.actors[number]
+        with self._lock:
+            if self._closed:
+                raise ActorLost("the samplers were ended while they wrote") from reason
+            if self.actors[number] is not lost:
+                return self.actors[number]
+            # One that died before it stood leaves what it was to make good.
+            self._note(number)
+            self._gone[number] = (time.monotonic(), cause, repeated)
+            most = self.config.sampler.restarts
+            if self.restarts >= most:
+                self._note(number)
+                raise ActorLost(f"{reason}; sampler.restarts={most} replaced no more of them: see the logs of the node")
+            self.restarts += 1
+            told = f"({self.restarts} of {most} times)"
+            print(f"sampler {number} was lost and is started anew {told}: {cause}", flush=True)
+            # One that cannot be reached may still hold its share of a node.
+            ray.kill(lost)
+            assert self._policy is not None
+            self.actors[number], self._given[number] = self._new(number), self._policy
+            return self.actors[number]
 
     def stands(self, number: int) -> None:
-        """Takes note that a sampler stands, after which a replaced one's loss has its cost."""
+        """Takes note that a sampler stands, after which a replaced one's outage has its cost."""
+        with self._lock:
+            if number in self._gone:
+                self._note(number, time.monotonic() - self._gone[number][0])
+
+    def _note(self, number: int, seconds: float | None = None) -> None:
         if number in self._gone:
-            since, cause, repeated = self._gone.pop(number)
-            seconds = time.monotonic() - since
-            self.losses.note("sampler", f"sampler {number}", cause, repeated=repeated, unit=_UNIT, seconds=seconds)
+            _, cause, repeated = self._gone.pop(number)
+            self.outages.note("sampler", f"sampler {number}", cause, repeated=repeated, unit=_UNIT, seconds=seconds)
 
     def further(self) -> Actor | None:
         """Starts a sampler beside those that stand for the whole run; None where there may be no more of them, or more
         were lost than sampler.restarts.
         """
-        most = self.config.sampler.max_actors or 0
-        full = len(self.actors) + len(self._further) >= most
-        if self._closed or full or self._further_lost > self.config.sampler.restarts:
-            return None
-        self._further.append(self._new(None))
-        return self._further[-1]
+        with self._lock:
+            full = len(self.actors) + len(self._further) >= (self.config.sampler.max_actors or 0)
+            if self._closed or full or self._further_lost > self.config.sampler.restarts:
+                return None
+            self._further.append(self._new(None))
+            return self._further[-1]
 
     def end_further(self, actor: Actor | None = None) -> None:
         """Ends one of the further samplers, or all of them."""
-        for one in [actor] if actor is not None else [*self._further]:
-            self._further.remove(one)
-            ray.kill(one)
+        with self._lock:
+            for one in [*self._further] if actor is None else [actor]:
+                if one in self._further:
+                    self._further.remove(one)
+                    ray.kill(one)
 
-    def lose_further(self, actor: Actor, reason: ActorDied, repeated: int) -> None:
+    def lose_further(self, actor: Actor, reason: ActorLost, repeated: int) -> None:
         """Takes note of a lost further sampler, which is not replaced; another may come while much waits."""
-        self.end_further(actor)
-        self._further_lost += 1
-        self.losses.note("sampler", "a further sampler", _cause(reason), repeated=repeated, unit=_UNIT)
+        with self._lock:
+            if self._closed:
+                raise ActorLost("the samplers were ended while they wrote") from reason
+            self.end_further(actor)
+            self._further_lost += 1
+            self.outages.note("sampler", "a further sampler", _cause(reason), repeated=repeated, unit=_UNIT)
+            if self._further_lost > (most := self.config.sampler.restarts):
+                print(
+                    f"no further sampler is started any more: more than sampler.restarts={most} were lost", flush=True
+                )
 
     def _new(self, number: int | None) -> Actor:
         from actors.sampler import SamplerActor
 
         settings = self.config.sampler.model_copy(update={"weights": road_of(self.config)})
         environment = engine_environment(settings.kv_cache_gib, settings.threads)
-        options: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}
-        if number is not None:
-            options = self.placement.options("sampler", number)
+        place = self.placement
+        options = anywhere(settings) if number is None else place.options("sampler", number, settings)
         options["runtime_env"] = {"env_vars": environment}
         assert self._policy is not None
         folder, version = self._policy
@@ -186,14 +206,14 @@ class SamplerGroup:
 
     def close(self) -> None:
         """Ends the samplers; a thread that waits for one of them is told so."""
-        self._closed = True
-        self.end_further()
-        for number, actor in enumerate(self.actors):
-            ray.kill(actor)
-            if number in self._gone:
-                _, cause, repeated = self._gone.pop(number)
-                self.losses.note("sampler", f"sampler {number}", cause, repeated=repeated, unit=_UNIT)
+        with self._lock:
+            self._closed = True
+            for actor in (*self.actors, *self._further):
+                ray.kill(actor)
+            self._further = []
+            for number in [*self._gone]:
+                self._note(number)
 
 
-def _cause(reason: ActorDied) -> str:
-    return shorten(str(reason.__cause__).splitlines()[-1], 300)
+def _cause(reason: ActorLost) -> str:
+    return shorten(str(reason.__cause__ or reason).splitlines()[-1], 300)

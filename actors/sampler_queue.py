@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.remote import Actor, ActorDied, answer
+from actors.remote import Actor, ActorDied, ActorLost, StartFailed, answer
 from actors.requests import Request, new_stage
 from actors.sampler_group import SamplerGroup
 from rlaif.config import Config
@@ -146,6 +146,12 @@ class SamplerQueue:
         except ActorDied as reason:
             self._lose(sampler, reason)
             return
+        except StartFailed as reason:
+            # Those that stand for the whole run do without it.
+            if sampler.number is not None:
+                raise
+            self._lose(sampler, reason)
+            return
         if sampler.number is not None:
             self._group.stands(sampler.number)
         self._standing.append(sampler)
@@ -165,11 +171,11 @@ class SamplerQueue:
         del sampler.asked[candidates[0].case_id, candidates[0].feature_key]
         return candidates
 
-    def _lose(self, sampler: _Sampler, reason: ActorDied) -> None:
+    def _lose(self, sampler: _Sampler, reason: ActorLost) -> None:
         """Has what a lost sampler did not answer asked again, and starts another where it stood for the whole run."""
         repeated = sum(one.n for one in sampler.asked.values())
         self._again.extend(sampler.asked.values())
-        if sampler.number is None:
+        if sampler.number is None or not isinstance(reason, ActorDied):
             self._group.lose_further(sampler.actor, reason, repeated)
             return
         actor = self._group.replace(sampler.number, sampler.actor, reason, repeated)

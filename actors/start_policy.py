@@ -3,11 +3,9 @@
 import time
 from pathlib import Path
 
-import ray
-
 from actors.encoder_training import train_encoder
 from actors.ingest import read_studies, rows_of
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.remote import ActorDied, steps_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.models.encoders.build import new_encoder
@@ -25,7 +23,7 @@ from rlaif.records import Study
 RESTARTS = 2
 
 
-def make_start_policy(config: Config, studies: list[Study], texts: list[str], folder: Path, losses: Losses) -> None:
+def make_start_policy(config: Config, studies: list[Study], texts: list[str], folder: Path, outages: Outages) -> None:
     """Writes the start policy of the configuration into a folder; a new tokenizer is made for the texts.
 
     The encoder, whose training takes longest, comes last. Raises ConfigurationError where published weights are needed
@@ -39,7 +37,7 @@ def make_start_policy(config: Config, studies: list[Study], texts: list[str], fo
     ):
         if weights is not None and weights.path is not None:
             load(policy, Path(weights.path), weights.table)
-    encoder = _encoder(config, studies, folder, losses) if config.policy.encoder is not None else None
+    encoder = _encoder(config, studies, folder, outages) if config.policy.encoder is not None else None
     policy.save_pretrained(folder, encoder)
     if encoder is not None:
         encoder.unlink()
@@ -72,7 +70,7 @@ def _policy(config: Config, texts: list[str]) -> Policy:
     return pretrained_policy(settings, choice.pretrained.path, choice.pretrained.package, seed=seed)
 
 
-def _encoder(config: Config, studies: list[Study], folder: Path, losses: Losses) -> Path:
+def _encoder(config: Config, studies: list[Study], folder: Path, outages: Outages) -> Path:
     """The file of the encoder's weights: published, trained on what the reports name, or new where it trains later."""
     policy, target = config.policy, folder / "encoder-start.safetensors"
     assert policy.encoder is not None
@@ -80,7 +78,7 @@ def _encoder(config: Config, studies: list[Study], folder: Path, losses: Losses)
     if weights is not None and weights.path is not None:
         encoder = load_encoder(policy.encoder, Path(weights.path), weights.table)
     elif policy.encoder_training is not None:
-        _train_encoder(config, policy.encoder, studies, target, losses)
+        _train_encoder(config, policy.encoder, studies, target, outages)
         return target
     else:
         encoder = new_encoder(policy.encoder)
@@ -89,7 +87,7 @@ def _encoder(config: Config, studies: list[Study], folder: Path, losses: Losses)
 
 
 def _train_encoder(
-    config: Config, encoder: EncoderSettings, studies: list[Study], target: Path, losses: Losses
+    config: Config, encoder: EncoderSettings, studies: list[Study], target: Path, outages: Outages
 ) -> None:
     training, recipe = config.policy.encoder_training, config.policy.recipe
     assert training is not None and recipe is not None
@@ -99,24 +97,32 @@ def _train_encoder(
     # Otherwise blocks stand in the order in which they were read, and no second run trains the same encoder.
     reading.context.execution_options.preserve_order = True
     volumes = reading.materialize()
-    # A process computes on its own node, whatever the cluster has.
-    threads = max(1, int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])))
+    lost: tuple[ActorDied, int, float] | None = None
     restarts = 0
     while True:
         begun, steps = time.monotonic(), 0
         stream = train_encoder.options(num_cpus=1).remote(
-            volumes.iterator(), reports, encoder, training, threads, config.run.seed, str(target)
+            volumes.iterator(), reports, encoder, training, config.run.seed, str(target)
         )
         progress: Progress | None = None
         try:
             for step in steps_of(stream, config.ingest.timeout_s, "the encoder's training"):
+                if lost is not None:
+                    died, repeated, since = lost
+                    _note(outages, died, repeated, time.monotonic() - since)
+                    lost = None
                 progress = progress or Progress("vision encoder", int(step["of"]))
                 progress.at(int(step["step"]) + 1, f"loss {step['loss']:.3f}")
                 steps += 1
             return
         except ActorDied as died:
             if restarts == RESTARTS:
+                _note(outages, died, steps, None)
                 raise
             restarts += 1
-            seconds = time.monotonic() - begun
-            losses.note("encoder", "the encoder's training", str(died), repeated=steps, unit="steps", seconds=seconds)
+            print(f"{died}: the encoder's training begins again ({restarts} of {RESTARTS} times)", flush=True)
+            lost = died, steps, begun
+
+
+def _note(outages: Outages, died: ActorDied, steps: int, seconds: float | None) -> None:
+    outages.note("encoder", "the encoder's training", str(died), repeated=steps, unit="steps", seconds=seconds)

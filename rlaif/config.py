@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif.config_faults import explain, place_of
-from rlaif.config_fit import check_adapters, check_judges, check_lengths, check_policy, check_reinforcement, check_start
+from rlaif.config_fit import (
+    check_adapters,
+    check_growth,
+    check_judges,
+    check_lengths,
+    check_policy,
+    check_reinforcement,
+    check_start,
+)
 from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSettings
 from rlaif.judge_choice import with_judges
 from rlaif.judges.settings import AnyJudge, JudgeSettings, LeafJudge, leaves_of
@@ -251,6 +259,7 @@ class Config(Section):
         check_start(self)
         check_adapters(self)
         check_reinforcement(self)
+        check_growth(self)
         if self.policy.path is None:
             check_policy(self, self.policy.settings())
         return self

@@ -106,6 +106,17 @@ def check_reinforcement(config: "Config") -> None:
         )
 
 
+def check_growth(config: "Config") -> None:
+    """Raises ValueError where further actors might take the room of those that stand for the whole run."""
+    roles = [("sampler", config.sampler), *((f"judge {name}", one) for name, one in config.leaf_judges.items())]
+    growing = [role for role, one in roles if one.max_actors not in (None, one.actors)]
+    if growing and config.cluster.placement == "anywhere":
+        raise ValueError(
+            f"max_actors of {' and '.join(growing)}: with cluster.placement=anywhere further actors may take the room "
+            "of learners that start later: set cluster.placement=apart, which keeps it for them"
+        )
+
+
 def check_policy(config: "Config", settings: PolicySettings) -> None:
     """Raises ValueError where data, target or learner are not for a policy that says this of itself."""
     name, target = config.policy.name, config.run.target

@@ -6,10 +6,12 @@ kill while compacting) has the same features in both.
 """
 
 import fcntl
+import math
 import os
 import time
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,12 +131,13 @@ class FeatureStore:
         os.replace(temporary, path)
         return path
 
-    def compact(self, shard_bytes: int) -> int:
+    def compact(self, shard_bytes: int, since: float = math.inf) -> int:
         """Merges small shards into shards of about the given size; nothing where another run is doing so.
 
-        Gives how many studies stood in two of the shards that became one: they had been encoded twice.
+        Gives how many studies stood in two shards of those that were written since then (a time of the file system)
+        and became one: they had been encoded twice.
         """
-        return self._locked(lambda: self._compact(shard_bytes))
+        return self._locked(lambda: self._compact(shard_bytes, since))
 
     def _locked(self, action: Callable[[], int]) -> int:
         with (self.folder / ".compacting").open("w") as lock:
@@ -144,7 +147,7 @@ class FeatureStore:
                 return 0
             return action()
 
-    def _compact(self, shard_bytes: int) -> int:
+    def _compact(self, shard_bytes: int, since: float) -> int:
         # What a process left that was killed while it wrote a shard.
         for path in self.folder.glob(".shard-*.tmp"):
             if time.time() - path.stat().st_mtime > ABANDONED_S:
@@ -158,25 +161,26 @@ class FeatureStore:
             group.append(path)
             size += path.stat().st_size
             if size >= shard_bytes:
-                twice += self._merge(group)
+                twice += self._merge(group, since)
                 group, size = [], 0
         if len(group) > 1:
-            twice += self._merge(group)
+            twice += self._merge(group, since)
         return twice
 
-    def _merge(self, shards: list[Path]) -> int:
-        """Makes one shard of several; gives how many studies stood in two of them."""
+    def _merge(self, shards: list[Path], since: float = math.inf) -> int:
+        """Makes one shard of several; gives how many studies stood in two of those that were written since then."""
         merged: dict[str, Tensor] = {}
-        twice = 0
+        fresh: Counter[str] = Counter()
         for path in shards:
+            written = path.stat().st_mtime >= since
             with safe_open(path, framework="pt") as shard:
                 keys = list(shard.keys())
-                twice += sum(key in merged and "/" not in key for key in keys)
                 merged |= {key: shard.get_tensor(key) for key in keys}
+            fresh.update(key for key in keys if written and "/" not in key)
         self._write(merged)
         for path in shards:
             path.unlink()
-        return twice
+        return sum(number - 1 for number in fresh.values())
 
 
 def _half(features: Tensor) -> Tensor:

@@ -230,7 +230,7 @@ class HeldoutReport:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Outage:
     """A process or a node that was lost while a run went on, and what that cost.
 
     `repeated` are the units of work that had been begun and were done again; `seconds` went by until the place was

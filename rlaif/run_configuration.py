@@ -17,12 +17,12 @@ _SECRET = re.compile(r"(^|_)(api_?key|password|passwd|secret|access_token|auth_t
 # Where the run stands and what it runs on do not change its results; nor do the address, the pace and the price of a
 # judge's model, nor how many actors ask it.
 _JUDGE = (
-    "actors|cpus|gpus|batch|calls|timeout_s|base_url|allowed_hosts|environment_proxy|key_variable|concurrency|"
+    "actors|max_actors|cpus|gpus|batch|calls|timeout_s|base_url|allowed_hosts|environment_proxy|key_variable|concurrency|"
     "requests_per_minute|tokens_per_minute|attempts|request_timeout_s|usd_per_million_prompt_tokens|"
     "usd_per_million_completion_tokens|max_cost_usd|threads|gpu_memory|kv_cache_gib"
 )
 _FREE = re.compile(
-    r"run\.(dry|root|max_bad_fraction)|(cluster|trackers|serve)(\..+)?|"
+    r"run\.(dry|root|max_bad_fraction)|(cluster|trackers|serve)(\..+)?|sampler\.max_actors|"
     rf"(judge|(heldout|score)\.judges\.\d+)(\.members\.\d+)?\.({_JUDGE})"
 )
 _GROWING = "run.rounds"

@@ -153,3 +153,12 @@ def test_labels_are_smoothed_for_two_losses(configured: Callable[..., Config]) -
     for loss in ("sigmoid", "robust"):
         config = configured("experiment=smoke", f"learner.dpo.loss={loss}", "learner.dpo.label_smoothing=0.1")
         assert config.learner.dpo.label_smoothing == 0.1
+
+
+def test_further_actors_need_places_for_the_fixed_ones(configured: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigurationError, match=r"max_actors of sampler and judge rules: with cluster\.placement="):
+        configured("sampler.max_actors=3", "judge.max_actors=2")
+    with pytest.raises(ConfigurationError, match=r"sampler\.max_actors=1 is less than sampler\.actors=2"):
+        configured("sampler.actors=2", "sampler.max_actors=1", "cluster.placement=apart")
+    assert configured("sampler.max_actors=1", "judge.max_actors=1").sampler.max_actors == 1
+    assert configured("sampler.max_actors=3", "cluster.placement=colocated").sampler.max_actors == 3

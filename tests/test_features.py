@@ -92,6 +92,19 @@ def test_compaction_keeps_every_key_and_readers_do_not_notice(tmp_path: Path) ->
         assert [float(one.get(f"k{number}").image[0, 0]) for number in range(7)] == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_compaction_counts_what_was_encoded_twice_since_then(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    old = store.write({"a": VisualInput(torch.zeros(2, 3)), "b": VisualInput(torch.zeros(2, 3))})
+    os.utime(old, (1000.0, 1000.0))
+    for keys in ("ac", "cd", "d"):
+        store.write({key: VisualInput(torch.ones(2, 3)) for key in keys})
+    # a stands in one of before and one of since then; c and d in two of since then.
+    assert store.compact(2**20, since=2000.0) == 2
+    assert store.keys() == {"a", "b", "c", "d"} and len([*tmp_path.glob("shard-*")]) == 1
+    store.write({"a": VisualInput(torch.ones(2, 3))})
+    assert store.compact(2**20) == 0
+
+
 def test_compaction_leaves_large_shards_and_a_single_small_one_alone(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     large = store.write({"large": VisualInput(torch.zeros(64, 64))})

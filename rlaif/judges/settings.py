@@ -25,7 +25,8 @@ class JudgeSection(Section):
     """The score from which a candidate counts as good, on the judge's own scale."""
     actors: int = Field(default=1, ge=1)
     max_actors: int | None = Field(default=None, ge=1)
-    """Actors at most: further ones are started while batches wait, and end when none does. None: no further ones."""
+    """Actors at most: further ones are started while batches wait, and end once everything is written and none waits.
+    None: no further ones."""
     cpus: float = Field(default=0.25, ge=0)
     gpus: float = Field(default=0.0, ge=0)
     batch: int = Field(default=96, ge=1)

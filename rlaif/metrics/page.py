@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from rlaif.metrics.display import judge_displays
-from rlaif.metrics.losses import losses_in_words
+from rlaif.metrics.outages import outages_in_words
 from rlaif.metrics.page_examples import StudyIndex, bounded, heldout_examples, pair_examples
 from rlaif.metrics.page_figures import histograms, learning_charts
 from rlaif.metrics.page_forest import forest
@@ -79,7 +79,7 @@ def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         "histograms": histograms(run),
         "rounds": rounds_table(summary),
         "stages": stages(summary),
-        "losses": losses_in_words(summary.get("losses") or []),
+        "outages": outages_in_words(summary.get("outages") or []),
         "pairs": pair_examples(run, studies),
         "heldout": heldout_examples(run, studies),
         "quarantine_reasons": reasons.most_common(12),

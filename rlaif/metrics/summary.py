@@ -8,7 +8,7 @@ from rlaif.ledger import RunFolder
 from rlaif.metrics.guards import RoundLengths, guards_of, round_lengths
 from rlaif.metrics.heldout_scores import scored_reports
 from rlaif.metrics.intervals import bootstrap, paired
-from rlaif.metrics.losses import losses_of
+from rlaif.metrics.outages import outages_of
 from rlaif.records import Candidate, Dropped, HeldoutReport, Judgement, Pair
 
 # By name; judges' scores (`<judge>_score`) stand beside them.
@@ -34,7 +34,7 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
             for stage in ("studies", "start", "ingest", "base", "heldout/base", "heldout-judging/base")
             if run.done(stage)
         },
-        "losses": losses_of(run.path),
+        "outages": outages_of(run.path),
         "rounds": [_round(run, number, str(head.get("judge"))) for number in range(rounds)],
         "heldout": heldout,
         "heldout_judging": {

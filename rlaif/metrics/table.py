@@ -19,7 +19,7 @@ from rlaif.metrics.display import (
     scale_text,
     verdict_of,
 )
-from rlaif.metrics.losses import losses_in_words
+from rlaif.metrics.outages import outages_in_words
 
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red", "changed": "", "unclear": "dim"}
 _GAIN = "Gain (last - base)"
@@ -90,7 +90,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
         gain_cell = [Text(_narrow(gain, len(columns)), style=_STYLES[verdict])] if summary.get("gain") else []
         table.add_row(Text(label), *(Text(_narrow(cell, len(columns))) for cell in cells), *gain_cell)
     table.caption = Text("Arrows point to the better side. For research; not for clinical use.")
-    if lost := losses_in_words(summary.get("losses") or []):
+    if lost := outages_in_words(summary.get("outages") or []):
         table.caption.append(f"\n{lost}")
     if warnings := _warnings(summary):
         table.caption.append("\n").append(warnings)

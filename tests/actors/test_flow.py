@@ -114,7 +114,7 @@ def test_an_engine_lost_between_stages_starts_with_the_new_weights_and_the_other
 def test_a_further_engine_is_started_while_much_waits_and_writes_what_the_first_would(
     alone: Any, cluster: None, small: Any
 ) -> None:
-    config = small.config("sampler.max_actors=2", "sampler.max_sequences=12")
+    config = small.config("sampler.max_actors=2", "sampler.max_sequences=12", "cluster.placement=apart")
     group = SamplerGroup(config, StoredFeatures(small.features))
     group.use(small.first, 0, None)
     flow = Flow(config, [], group, requests(24), 0)
@@ -227,7 +227,8 @@ class Growing(SamplerGroup):
 @pytest.fixture
 def growing(cluster: None, small: Any) -> Iterator[Growing]:
     """One that stands, and two more where much waits."""
-    group = Growing(small.config("sampler.max_sequences=48", "sampler.max_actors=3", "sampler.restarts=0"), None)
+    most = ("sampler.max_sequences=48", "sampler.max_actors=3", "sampler.restarts=0", "cluster.placement=apart")
+    group = Growing(small.config(*most), None)
     group.use(small.first, 0, None)
     yield group
     group.close()
@@ -259,6 +260,6 @@ def test_what_a_lost_further_sampler_was_asked_others_write(growing: Growing, ca
     ray.get([one.go.remote() for one in (growing.actors[0], other)], timeout=60)
     candidates = run(flow)
     assert len({(one.case_id, one.index) for one in candidates}) == len(candidates) == 600
-    # Sixteen cases of six had been asked of it. Another comes no more, as more would be lost than may be replaced.
+    # Sixteen cases of six had been asked of it. Another comes no more, as more were lost than may be replaced.
     assert "lost: a further sampler (96 candidates done again): " in capsys.readouterr().out
     assert (growing.made, growing.restarts) == (3, 0)

@@ -10,10 +10,10 @@ from ray.exceptions import RayActorError
 
 from actors.fleet import Fleet
 from actors.judge_queue import JudgeQueue
-from actors.losses import Losses
+from actors.outages import Outages
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.ledger import RunFolder
-from rlaif.records import Judgement, Loss
+from rlaif.records import Judgement, Outage
 
 pytestmark = pytest.mark.slow
 TEXT = "There is a small left pleural effusion."
@@ -40,10 +40,10 @@ def pid(actor: Any) -> int:
 
 
 def test_further_actors_judge_while_batches_wait_and_end_with_them(cluster: None, small: Any) -> None:
-    config = small.config("judge.batch=2", "judge.calls=1", "judge.max_actors=3")
+    config = small.config("judge.batch=2", "judge.calls=1", "judge.max_actors=3", "cluster.placement=apart")
     fleet = Fleet(config, None)
     pool = fleet.judge(config.leaf_judges["rules"])
-    queue = JudgeQueue(pool, 0, Losses())
+    queue = JudgeQueue(pool, 0, Outages())
     queue.put(batch(0))
     assert len(queue.calls) == 1
     # Each takes one batch at a time, so five waiting ones are worth two more actors, the most there may be.
@@ -63,6 +63,26 @@ def test_further_actors_judge_while_batches_wait_and_end_with_them(cluster: None
     fleet.close()
 
 
+def test_what_a_lost_further_actor_was_asked_another_judges(cluster: None, small: Any, tmp_path: Any) -> None:
+    config = small.config("judge.batch=2", "judge.calls=1", "judge.max_actors=2", "cluster.placement=apart")
+    fleet = Fleet(config, None)
+    pool = fleet.judge(config.leaf_judges["rules"])
+    with RunFolder.open(tmp_path, "run", config.plain()) as run:
+        queue = JudgeQueue(pool, 0, Outages(run))
+        for number in range(4):
+            queue.put(batch(number))
+        (start,) = queue._starting
+        ray.wait([start], timeout=120)
+        queue.take(start, last=False)
+        (further,) = queue._further
+        ray.kill(further)
+        # A batch that it had not answered, if any, goes to the other.
+        assert sorted({one.case_id for one in drained(queue)}) == [f"case-{number}" for number in range(4)]
+        assert [one.name for one in run.read("outages", Outage)] in ([], ["a further judge rules"])
+        assert queue._actors == pool.actors
+    fleet.close()
+
+
 def test_a_judge_that_died_is_noted_with_the_reports_that_it_is_asked_again(
     cluster: None, small: Any, tmp_path: Any
 ) -> None:
@@ -70,13 +90,23 @@ def test_a_judge_that_died_is_noted_with_the_reports_that_it_is_asked_again(
     fleet = Fleet(config, None)
     pool = fleet.judge(config.leaf_judges["rules"])
     with RunFolder.open(tmp_path, "run", config.plain()) as run:
-        queue = JudgeQueue(pool, 0, Losses(run))
+        queue = JudgeQueue(pool, 0, Outages(run))
         queue.put(batch(0))
         assert len(drained(queue)) == 2
-        os.kill(pid(pool.actors[0]), signal.SIGKILL)
+        process = pid(pool.actors[0])
+        # It ends with both calls: one it is in, one waits for it.
+        os.kill(process, signal.SIGSTOP)
         queue.put(batch(1, reports=3))
         queue.put(batch(2))
+        os.kill(process, signal.SIGKILL)
         assert len(drained(queue)) == 5
-        (loss,) = run.read("losses", Loss)
-        assert (loss.what, loss.name, loss.repeated, loss.unit) == ("judge", "judge rules", 5, "reports")
+        (outage,) = run.read("outages", Outage)
+        assert (outage.what, outage.name, outage.repeated, outage.unit) == ("judge", "judge rules", 5, "reports")
+
+        # One that dies between two stages was asked nothing.
+        os.kill(pid(pool.actors[0]), signal.SIGKILL)
+        following = JudgeQueue(pool, 1, Outages(run))
+        following.put(batch(3))
+        assert len(drained(following)) == 2
+        assert [one.repeated for one in run.read("outages", Outage)] == [5, None]
     fleet.close()

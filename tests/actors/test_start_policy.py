@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from actors.losses import Losses
+from actors.outages import Outages
 from actors.start_policy import make_start_policy
 from rlaif.config import ConfigurationError
 from rlaif.models.encoders.build import new_encoder
@@ -45,7 +45,7 @@ def test_parts_of_another_policy_become_the_start(configured: Configured, finish
     config = configured(f"policy.encoder_weights={weights}", f"policy.connector_weights={weights}")
     target = tmp_path / "start"
     target.mkdir()
-    make_start_policy(config, STUDIES, TEXTS, target, Losses())
+    make_start_policy(config, STUDIES, TEXTS, target, Outages())
     theirs, ours = (Policy.from_pretrained(folder).weights() for folder in (finished, target))
     assert all(torch.equal(ours[name], one) for name, one in theirs.items() if name.startswith("connector."))
     first, second = (load_encoder(folder).state_dict() for folder in (finished, target))
@@ -60,15 +60,15 @@ def test_what_cannot_be_loaded_is_told_before_the_encoder_trains(configured: Con
     (tmp_path / "damaged.safetensors").write_bytes(b"no weights")
     damaged = f"{{path: {tmp_path / 'damaged.safetensors'}, table: m3d_lamed}}"
     with pytest.raises(PublishedWeightsError, match=r"damaged\.safetensors"):
-        make_start_policy(configured(f"policy.connector_weights={damaged}"), STUDIES, TEXTS, tmp_path, Losses())
+        make_start_policy(configured(f"policy.connector_weights={damaged}"), STUDIES, TEXTS, tmp_path, Outages())
     (tmp_path / "empty").mkdir()
     pretrained = (f"policy.pretrained={{path: {tmp_path / 'empty'}}}", "policy.language_model=null")
     with pytest.raises(PolicyError, match="empty holds no language model that can be loaded"):
-        make_start_policy(configured(*pretrained), STUDIES, TEXTS, tmp_path, Losses())
+        make_start_policy(configured(*pretrained), STUDIES, TEXTS, tmp_path, Outages())
 
 
 def test_an_encoder_without_weights_is_told_before_anything_is_loaded(configured: Configured, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     config = configured("policy=m3d", "policy.size=7b", f"policy.pretrained.path={tmp_path / 'empty'}")
     with pytest.raises(ConfigurationError, match=r"needs the encoder's weights of pretrained_ViT\.bin"):
-        make_start_policy(config, STUDIES, TEXTS, tmp_path, Losses())
+        make_start_policy(config, STUDIES, TEXTS, tmp_path, Outages())

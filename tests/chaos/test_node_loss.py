@@ -14,7 +14,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from rlaif.features import FeatureStore
-from rlaif.records import Candidate, HeldoutReport, Ingested, Judgement, Loss, Pair
+from rlaif.records import Candidate, HeldoutReport, Ingested, Judgement, Outage, Pair
 from rlaif.tables import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -146,7 +146,7 @@ def test_a_run_whose_node_is_lost_in_every_stage_ends_as_one_that_kept_it(
     mine, undisturbed = written(run), written(smoke.path)
     assert [name for name, value in undisturbed.items() if mine[name] != value] == []
 
-    losses = Table(run / "losses", Loss).read()
-    assert sum(one.what == "node" for one in losses) == 7
-    assert {"encoder", "sampler", "learners"} <= {one.what for one in losses}
+    outages = Table(run / "outages", Outage).read()
+    assert sum(one.what == "node" for one in outages) == 7
+    assert {"encoder", "sampler", "learners"} <= {one.what for one in outages}
     assert "Lost on the way, and made good: " in told()

@@ -1,4 +1,4 @@
-"""What a run lost on the way, processes and nodes, and what each cost: told at once, and kept in its table `losses`."""
+"""What a run lost on the way, processes and nodes, and what each cost: told, and kept in its table `outages`."""
 
 from datetime import UTC, datetime
 from textwrap import shorten
@@ -7,15 +7,15 @@ from typing import Literal
 import ray
 
 from rlaif.ledger import RunFolder
-from rlaif.metrics.losses import cost_in_words
-from rlaif.records import Loss
+from rlaif.metrics.outages import cost_in_words
+from rlaif.records import Outage
 
 # How Ray calls deaths that were asked for: a node that was ended, or that the autoscaler gave back.
 _ENDED = (1, 4)
 
 
-class Losses:
-    """The losses of a run; without a run they are told and no more. May be used by several threads."""
+class Outages:
+    """The outages of a run; without a run they are told and no more. May be used by several threads."""
 
     def __init__(self, run: RunFolder | None = None) -> None:
         self._run = run
@@ -31,14 +31,17 @@ class Losses:
         unit: str = "",
         seconds: float | None = None,
     ) -> None:
-        """Keeps a loss whose place is filled again, or for which nothing more can be done."""
+        """Keeps an outage whose place is filled again, or for which nothing more can be done."""
         reason = shorten(" ".join(reason.split()), 300)
         print(f"lost: {name}{cost_in_words(repeated, unit, seconds)}: {reason}", flush=True)
         if self._run is not None:
-            self._run.append("losses", Loss, [Loss(what, name, reason, repeated, unit, seconds, datetime.now(UTC))])
+            outage = Outage(what, name, reason, repeated, unit, seconds, datetime.now(UTC))
+            self._run.append("outages", Outage, [outage])
+        if what != "node":
+            self.note_nodes()
 
     def watch_nodes(self) -> None:
-        """From now on, nodes that die are losses."""
+        """From now on, nodes that die are outages."""
         self._dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
 
     def note_nodes(self) -> None:
