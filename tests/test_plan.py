@@ -86,6 +86,10 @@ def test_policies_on_disk_and_in_memory(tmp_path: Path) -> None:
     # Start, base twice, one checkpoint; each with its encoder of 0.3 M.
     assert 4 * 4 * trained < policies < 4 * 4 * (trained + 400_000)
     assert needs(config_of(tmp_path, "experiment=smoke", "run.rounds=9"))["policies"] == pytest.approx(policies * 6 / 4)
+    # What comes before the fine-tuning leaves its policy in the cache too.
+    pretrain = "learner.pretrain={train: [connector], epochs: 1, batch: 4, lr: 1e-3, warmup: 0.0, schedule: linear}"
+    pretrained = needs(config_of(tmp_path, "experiment=smoke", "run.rounds=1", pretrain))["policies"]
+    assert pretrained == pytest.approx(policies * 5 / 4)
 
 
 def test_adapters_spare_the_learners_memory(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_a_kill_in_supervised_fine_tuning_throws_no_pre_training_away(fleet: Fle
     assert "pretrained" not in {path.name for path in made.rglob("*")}
     with RunFolder.open(tmp_path, "run", {}) as run:
         steps = run.read_json("base/metrics.json")["learning"]["steps"]
+        assert run.facts("base")["ran"] == ["sft"]
     assert [step["step"] for step in steps] == [0, 0]
     assert not torch.equal(words(made), words(small.first))
 

@@ -1,6 +1,7 @@
 """Where learners and samplers stand on several nodes, and where they stand again once a node was lost."""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,6 +43,13 @@ class Stander:
         return ray.get_runtime_context().get_node_id()
 
 
+def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{what} took more than {seconds:.0f} s"
+        time.sleep(0.1)
+
+
 def nodes_of(config: Any, placement: Placement) -> dict[str, list[str]]:
     """On which nodes learners and samplers stand that are started at their places."""
     roles: dict[str, list[Any]] = {}
@@ -78,6 +86,7 @@ def test_roles_apart_or_together_and_where_they_stand_after_a_node_was_lost(
     # The places of a lost node are given another one.
     lost = next(iter(nodes.worker_nodes))
     nodes.remove_node(lost, allow_graceful=False)
+    wait_until(lambda: sum(node["Alive"] for node in ray.nodes()) == 3, 60, "the loss of a node")
     again = nodes_of(config, together)
     assert again["learner"] == again["sampler"]
     assert {*again["learner"]} <= {node["NodeID"] for node in ray.nodes() if node["Alive"]}

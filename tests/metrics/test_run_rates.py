@@ -1,8 +1,8 @@
 """What a finished run tells of its rates, and what its tables make of them: known numbers, by hand."""
 
 import json
-import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,18 +14,17 @@ import pytest
 from safetensors.numpy import save_file
 
 from rlaif.files import RunError
+from rlaif.launch import PROJECT
 from rlaif.ledger import RunFolder
-from rlaif.metrics.judge_rates import assumed_judge
-from rlaif.metrics.run_rates import rates_of
-from rlaif.metrics.scale import Counts, Fleet
-from rlaif.metrics.scale_bytes import features_of, kept, passes, policies, sent
-from rlaif.metrics.scale_tables import scale_tables
-from rlaif.metrics.scale_times import stages
+from rlaif.metrics.run_bytes import features_of, kept, passes, sent
+from rlaif.metrics.run_rates import assumed_judge, rates_of
+from rlaif.metrics.scale import Actors, Counts
+from rlaif.metrics.scale_tables import scale_tables, stages
 from rlaif.records import Candidate, Comparison, HeldoutReport, Ingested, Judgement, Pair, Study
 from rlaif.tables import Table
 
 CASES, N, TOKENS = 4, 2, 10
-FLEET = Fleet("large", samplers=8, ranks=4, readers=10, encoders=5)
+FLEET = Actors("large", samplers=8, ranks=4, readers=10, encoders=5)
 POLICY = {
     "name": "mine",
     "size": "small",
@@ -96,6 +95,7 @@ def build_run(root: Path, judgements: list[Judgement], comparisons: list[Compari
         "policy": {"path": None},
         "sampler": {"actors": 2, "n": N, "gpus": 0.0},
         "ingest": {"encoders": 1},
+        "cluster": {"nodes": 3},
         "learner": {"ranks": 2, "gpus": 0.0, "pretrain": None, "sft": training(2, 4), "dpo": training(1, 2)},
     }
     with RunFolder.open(root, "small", configuration) as run:
@@ -106,7 +106,7 @@ def build_run(root: Path, judgements: list[Judgement], comparisons: list[Compari
         run.replace("studies", Study, studies)
         ingested = [Ingested(f"s{k}", f"k{k}", (), 1.0, 0.5, 0.25) for k in range(10)]
         run.replace("features", Ingested, [*ingested, Ingested("s10", "k10"), Ingested("s11", "k11")])
-        run.finish("base", seconds=36.0, trained=True, cases=6)
+        run.finish("base", seconds=36.0, trained=True, cases=6, ran=["sft"])
         before, now = datetime.now(UTC) - timedelta(seconds=1000), datetime.now(UTC)
         rows = [candidate(case, index, now if index else before) for case in range(CASES) for index in range(N)]
         run.replace("round-000/candidates", Candidate, rows)
@@ -163,7 +163,7 @@ def test_a_runs_rates_are_of_one_actor(finished: Path) -> None:
     assert rates.tokens.value == TOKENS
     # Only what the last attempt sampled: 4 of 8 in 100 s, by 2 engines.
     assert rates.sample.value == 100.0 * 2 / 4
-    assert "0 tokens a second each" in rates.sample.made_of
+    assert rates.sample.made_of.endswith("; 0.2 tokens a second each")
     assert rates.pairs.value == 0.5
     # Batches of 2 and of 1 on 2 ranks: one pair after another.
     assert rates.learn.value == 12.0 / 2
@@ -208,8 +208,9 @@ def test_bytes_are_those_of_files_shards_and_tensors(small: Path) -> None:
     assert "comparisons" not in disk
     checkpoint = small / "round-000" / "checkpoint"
     assert disk["policies"].each.value == sum(one.stat().st_size for one in checkpoint.rglob("*") if one.is_file())
-    # A checkpoint; start and base in the cache, base in the run.
-    assert policies(rates, rounds=1) == 4 and policies(rates, rounds=9) == 6
+    # Two checkpoints and the one being written; start and base in the cache, base in the run.
+    (policies,) = (one.units for one in kept(rates, replace(rates.counts, rounds=9)) if one.what == "policies")
+    assert disk["policies"].units == 4 and policies == 6
     wire = {one.what: one for one in sent(rates, rates.counts, [FLEET])}
     # The encoder stays where it is: 100 values of two bytes, 25 of four, at each of 8 engines.
     assert wire["weights, large"].total == 300 * 8
@@ -239,7 +240,9 @@ def test_questions_tokens_and_dollars_of_judges(tmp_path: Path) -> None:
     graded = [judgement(case, index, "gpt4", 500, 20) for case in range(CASES) for index in range(N)]
     # An equal text's verdict took nothing.
     graded[1] = judgement(0, 1, "gpt4", 0, 0, cached=True)
-    compared = [judgement(case, index, "llm", 600, 15) for case in range(CASES) for index in range(N)]
+    # What both orders took stands with the first of the two; one comparison was answered from the cache.
+    compared = [judgement(case, 0, "llm", 1200, 30) for case in range(1, CASES)]
+    compared += [judgement(0, 0, "llm", 0, 0, cached=True), *(judgement(case, 1, "llm", 0, 0) for case in range(CASES))]
     asked = [
         Comparison(f"c{case}.{order}", f"c{case}", 0, "llm", f"c{case}.0.0", f"c{case}.0.1", order, "a", None, "A")
         for case in range(CASES)
@@ -269,6 +272,36 @@ def test_engines_that_came_and_went_tell_nothing_of_one(small: Path) -> None:
     assert rates.sample.value is None and rates.evaluate.value is None and rates.learn.value is not None
 
 
+def test_a_judge_of_held_out_reports_alone_is_asked_about_nothing_else(small: Path) -> None:
+    Table(small / "heldout-judging" / "base" / "judgements", Judgement).replace([judgement(0, 0, "gpt4", 500, 20)])
+    second = judgement(0, 1, "gpt4", 600, 30)
+    Table(small / "heldout-judging" / "round-000" / "judgements", Judgement).replace([second])
+    rates = rates_of(small)
+    gpt4, rules = rates.judges
+    assert (gpt4.name, gpt4.questions_a_case, gpt4.prompt_tokens, gpt4.completion_tokens) == ("gpt4", 0, 550, 25)
+    # 200 held out of 1,200, of the base and after each of two rounds.
+    assert gpt4.questions(replace(rates.counts.of(1200), rounds=2)) == 200 * 3
+    assert rules.questions(rates.counts) == 0
+
+
+def test_the_command_line_counts_readers_by_node_and_takes_none_to_fine_tune_on(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = small / "ledger" / "base.json"
+    mark.write_text(mark.read_text().replace('"trained": true', '"trained": false'))
+    monkeypatch.syspath_prepend(PROJECT / "scripts")
+    from scale import main
+
+    asked = ["scale.py", str(small), "--split", "0", "400", "200", "--readers", "5", "--scale-to", "gpus_64"]
+    monkeypatch.setattr(sys, "argv", asked)
+    main()
+    told = capsys.readouterr().out
+    assert "600 studies: 0 to fine-tune on, 400 to align on, 200 held out" in told
+    # Three nodes of the run, eight of the preset.
+    assert "readers 15, encoders 1" in told and "readers 40, encoders 64" in told
+    assert "| fine-tuning | - | 0 | 0 s | 0 s |" in told
+
+
 Spoil = Callable[[Path], object]
 
 
@@ -292,9 +325,23 @@ def test_a_folder_that_tells_nothing_is_refused_with_what_to_do(small: Path, spo
         rates_of(small)
 
 
-def test_a_base_from_the_cache_tells_nothing_of_fine_tuning(small: Path) -> None:
-    (small / "base").mkdir()
-    (policy := small / "base" / "policy.json").write_text("{}")
-    assert rates_of(small).fine_tuning.value == 6.0
-    os.utime(policy, (0, 0))
-    assert rates_of(small).fine_tuning.value is None
+def test_what_came_from_the_cache_tells_nothing_of_fine_tuning(small: Path) -> None:
+    mark, config = small / "ledger" / "base.json", small / "config.yaml"
+    known = json.loads(mark.read_text())
+
+    def fine_tuning(**facts: Any) -> tuple[float | None, str]:
+        mark.write_text(json.dumps(known | {"facts": {"seconds": 36.0, "trained": True, "cases": 6} | facts}))
+        told = rates_of(small).fine_tuning
+        return told.value, told.made_of
+
+    config.write_text(config.read_text().replace("pretrain: null", "pretrain: {epochs: 5, batch: 1, train: []}"))
+    # Two epochs of two batches; five of six batches of one.
+    assert fine_tuning(ran=["sft"])[0] == 36.0 / (2 * (2 + 1))
+    assert fine_tuning(ran=["pretrain"])[0] == 36.0 / (5 * 6)
+    assert fine_tuning(ran=["pretrain", "sft"])[0] == 36.0 / (2 * (2 + 1) + 5 * 6)
+    value, why = fine_tuning(ran=[])
+    assert value is None and "another cache.root" in why
+    value, why = fine_tuning()
+    assert value is None and "earlier version" in why
+    (policies,) = (one.units for one in kept(rates_of(small), rates_of(small).counts) if one.what == "policies")
+    assert policies == 5

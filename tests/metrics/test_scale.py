@@ -1,12 +1,11 @@
 """From what a small run took to what a large one takes: known numbers, by hand."""
 
-from dataclasses import replace
+from types import SimpleNamespace as Having
 
 import pytest
 
-from rlaif.metrics.measured import duration, short
-from rlaif.metrics.model_work import Lengths, Model, Speed, Taught, stage_seconds
-from rlaif.metrics.scale import Counts, RoundSeconds, Training, busiest, rounds_seconds, seconds_of
+from rlaif.launch import PROJECT
+from rlaif.metrics.scale import Counts, Training, busiest, duration, markdown_table, rounds_seconds, short
 
 
 def test_the_busiest_rank_takes_its_share_of_every_batch() -> None:
@@ -28,11 +27,12 @@ def test_more_studies_keep_their_shares() -> None:
 
 
 def test_rounds_with_and_without_sampling_beside_learning() -> None:
-    one = RoundSeconds(sample=10.0, pairs=1.0, learn=4.0, evaluate=2.0)
-    assert rounds_seconds(one, 3, staleness=0) == 3 * 17
-    assert rounds_seconds(one, 3, staleness=1) == 10 + 2 * 10 + 4 + 3 * 3
-    assert rounds_seconds(one, 1, staleness=1) == rounds_seconds(one, 1, staleness=0) == 17
-    assert seconds_of(0.5, 100, 10) == 5.0
+    def taken(rounds: int, staleness: int) -> float:
+        return rounds_seconds(10.0, 1.0, 4.0, 2.0, rounds=rounds, staleness=staleness)
+
+    assert taken(3, staleness=0) == 3 * 17
+    assert taken(3, staleness=1) == 10 + 2 * 10 + 4 + 3 * 3
+    assert taken(1, staleness=1) == taken(1, staleness=0) == 17
 
 
 def test_numbers_for_people() -> None:
@@ -44,34 +44,25 @@ def test_numbers_for_people() -> None:
         "11 days",
     ]
     assert [short(one) for one in (0.012345, 45.67, 12345.6)] == ["0.0123", "45.7", "12,346"]
+    table = markdown_table([["a", "b", "c"], ["x", "1", "y"]], words=1)
+    assert table == "| a | b | c |\n| --- | ---: | --- |\n| x | 1 | y |\n"
 
 
-def test_operations_of_a_language_model() -> None:
-    lengths = Lengths(visual=256, prompt=40, report=250)
-    assert (lengths.asked, lengths.pair, lengths.taught) == (296, 796, 546)
-    model = Model(parameters=1000, frozen=False, checkpointing=True)
-    assert (model.learning, replace(model, frozen=True).learning, replace(model, checkpointing=False).learning) == (
-        8,
-        6,
-        6,
+def test_operations_of_a_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "scripts")
+    from paper_scale import work_of
+
+    learner, sampler = Having(lora=None, gradient_checkpointing=True), Having(n=6)
+    paper = Having(
+        name="x",
+        on_8=Having(learner=learner, sampler=sampler),
+        settings=Having(image_tokens=256, region_tokens=0),
+        size=Having(language_model=10**12),
     )
-    assert model.sampled(lengths, 6) == 2 * 1000 * (296 + 6 * 250)
-    assert model.learnt(lengths.pair) == 8 * 1000 * 796
-    counts = Counts(sft=40, align=20, heldout=10, rounds=1, candidates_a_case=6, learnt_a_case=1.0, reports_a_case=2.0)
-    connector_alone = Taught(Training(1, 4), replace(model, frozen=True))
-    told = stage_seconds(
-        model,
-        lengths,
-        counts,
-        [connector_alone, Taught(Training(2, 4), model)],
-        Training(1, 2),
-        engines=4,
-        ranks=4,
-        speed=Speed(tokens=100.0, operations=1e6),
-    )
-    assert told.fine_tuning == pytest.approx((10 * 6 + 20 * 8) * 1000 * 546 / 1e6)
-    assert told.sample == pytest.approx(120 * 250 / 100 / 4)
-    assert told.reference == pytest.approx(20 / 4 * 2 * 1000 * 796 / 1e6)
-    # Batches of two pairs keep two ranks busy.
-    assert told.learn == pytest.approx(10 * 8 * 1000 * 796 / 1e6)
-    assert told.evaluate == pytest.approx(20 * 250 / 100 / 4)
+    sampled, read, learnt, taught = 2 * (296 + 6 * 250), 2 * 796, 8 * 796, 8 * 546
+    work = [f"{one:,}" for one in (sampled, read, learnt, taught)]
+    assert work_of(paper, prompt=40, report=250) == ["x", "6", "296", "796", "8 a parameter", *work]
+    learner.gradient_checkpointing = False
+    assert work_of(paper, prompt=40, report=250)[4] == "6 a parameter"
+    learner.lora = "adapters"
+    assert work_of(paper, prompt=40, report=250)[4] == "4 a parameter"
