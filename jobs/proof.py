@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from rlaif.launch import PROJECT, run_loop_apart
 from rlaif.metrics.intervals import differences, pooled
-from rlaif.metrics.proof import CLAIMS, Seed, seed_of
+from rlaif.metrics.proof import Seed, claims_of, seed_of
 
 SEEDS = (0, 1, 2)
 LOOPS = ("dpo_loop", "ppo_loop")
@@ -29,7 +29,7 @@ def main() -> None:
     for column in ("claim", "pooled", *(f"seed {number}" for number in SEEDS), "holds"):
         grid.add_column(column)
     answers = []
-    for claim in CLAIMS:
+    for claim in claims_of(seeds):
         parts = [differences(*claim.measure(seed), seed.patients) for seed in seeds]
         interval = pooled(parts)
         means = [sum(values) / len(values) for values, _ in parts]

@@ -84,3 +84,8 @@ CLAIMS = (
         "last policy reads the image: blind finding_f1 falls", _blind("last"), lambda interval, *_: interval.high < 0
     ),
 )
+
+
+def claims_of(seeds: Sequence[Seed]) -> list[Claim]:
+    """The claims that can be held against these runs: policies that read text alone have no blind control."""
+    return [claim for claim in CLAIMS if all(part for seed in seeds for part in claim.measure(seed))]
