@@ -148,17 +148,21 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
     started = time.monotonic()
     learner = config.learner
     cases = [one for one in cases_of(run.path, "sft", config.run.target, read_settings(start)) if one.answer]
+    # Which trainings take this stage's time, and did not come from the cache.
+    ran: list[str] = []
     given, begin, steps = _given(config, start, cases), start, []
     if learner.pretrain is not None:
         # Under a key of its own: what ends the fine-tuning leaves the pre-training as it is.
         begin = private_folder(config.cache.root / "base") / key_of("pretrained", learner.pretrain, given)
+        ran += [] if begin.is_dir() else ["pretrain"]
         steps += _trained(begin, fleet, "pre-training", start, cases, learner.pretrain, adapted=False)
     cached = private_folder(config.cache.root / "base") / key_of("base", begin.name, learner.sft, learner.lora, given)
+    ran += [] if cached.is_dir() else ["sft"]
     steps += _trained(cached, fleet, "supervised fine-tuning", begin, cases, learner.sft, adapted=True)
     with run.folder("base") as target:
         shutil.copytree(cached, target, dirs_exist_ok=True)
         (target / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}))
-    run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases))
+    run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases), ran=ran)
     return run.path / "base"
 
 

@@ -27,6 +27,9 @@ CHECKPOINTS = 3
 
 def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "PolicySize") -> tuple[Need, ...]:
     """What a run writes, at most."""
+    # It brings torch, whose import takes seconds; a plan imports it anyway, and a run that goes on does not.
+    from rlaif.features import feature_bytes
+
     needs = []
     if isinstance(config.data, PhantomDataSettings):
         studies, shape = sum(counts.studies.values()), config.data.shape
@@ -36,17 +39,12 @@ def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "Po
     if encoder is not None and not config.trains_encoder:
         views = f"{policy.views} views x " if policy.views > 1 else ""
         made_of = f"{counts.imaged:,} studies x {views}{encoder.tokens} tokens x {encoder.hidden} values x 2 bytes"
-        size_of_all = counts.imaged * policy.views * encoder.tokens * encoder.hidden * 2
-        needs.append(Need("encoder features (cache)", size_of_all, made_of))
-    # Adapters, and an encoder that has never trained, are kept in float32.
-    held = size.on_board(encoder=config.trains_encoder)
-    every = size.on_board(encoder=True) + size.adapters
-    one = held * width(config.learner.dtype) + (every - held) * 4
-    checkpoints = min(config.run.rounds, CHECKPOINTS)
-    # Start and base in the cache, base in the run.
-    kept = checkpoints + (0 if config.policy.path is not None else 3)
-    made_of = f"{kept} x {millions(every)} parameters: start, base and checkpoints"
-    needs.append(Need("policies", kept * one, made_of))
+        needs.append(Need("encoder features (cache)", feature_bytes(counts.imaged, policy), made_of))
+    fine_tunes, pretrains = config.policy.path is None, config.learner.pretrain is not None
+    kept = policy_folders(config.run.rounds, fine_tunes=fine_tunes, pretrains=pretrains)
+    parameters = millions(size.on_board(encoder=True) + size.adapters)
+    made_of = f"{kept} x {parameters} parameters: {'start, base and ' if fine_tunes else ''}checkpoints"
+    needs.append(Need("policies", kept * policy_bytes(config, size), made_of))
     tokens = config.sampler.max_tokens
     rows = counts.candidates * counts.rounds
     asking = sum(not isinstance(judge, RulesJudgeSettings) for judge in config.leaf_judges.values())
@@ -54,6 +52,19 @@ def disk_needs(config: Config, counts: Counts, policy: PolicySettings, size: "Po
     made_of = f"{rows:,} candidates x ({tokens} tokens x {TOKEN_BYTES} + {row}) bytes, judgements included"
     needs.append(Need("candidates and judgements", rows * (tokens * TOKEN_BYTES + row), made_of))
     return tuple(needs)
+
+
+def policy_folders(rounds: int, *, fine_tunes: bool, pretrains: bool) -> int:
+    """How many folders of its policy a run has on disk at once, at most: checkpoints; where it fine-tunes, the start
+    policy and each training's in the cache, and the run's own copy of the base.
+    """
+    return min(rounds, CHECKPOINTS) + (3 + pretrains if fine_tunes else 0)
+
+
+def policy_bytes(config: Config, size: "PolicySize") -> int:
+    """The bytes of such a folder's weights: adapters, and an encoder that has never trained, are kept in float32."""
+    held = size.on_board(encoder=config.trains_encoder)
+    return held * width(config.learner.dtype) + (size.on_board(encoder=True) - held + size.adapters) * 4
 
 
 def roles_of(config: Config, policy: PolicySettings, size: "PolicySize", trained: int) -> tuple[Role, ...]:

@@ -19,26 +19,26 @@ from hydra import compose, initialize_config_dir
 
 from rlaif.files import RunError
 from rlaif.launch import CONFIGS, sized
-from rlaif.metrics.judge_rates import JudgeRates, assumed_judge
-from rlaif.metrics.run_rates import RunRates, rates_of
-from rlaif.metrics.scale import Counts, Fleet
+from rlaif.metrics.run_rates import JudgeRates, RunRates, assumed_judge, rates_of
+from rlaif.metrics.scale import Actors, Counts
 from rlaif.metrics.scale_tables import scale_tables
 
 PRESETS = sorted(path.stem for path in (CONFIGS / "cluster").glob("gpus_*.yaml"))
 
 
-def preset(name: str, readers: int) -> Fleet:
-    """The fleet of a preset, with so many readers on each of its nodes."""
+def preset(name: str, readers: int) -> Actors:
+    """The actors of a preset, with so many readers on each of its nodes."""
     overrides = [f"cluster={name}"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         values = sized(compose("config", overrides), overrides)
     sampler, learner, ingest = values["sampler"], values["learner"], values["ingest"]
-    return Fleet(name, sampler["actors"], learner["ranks"], readers * values["cluster"]["nodes"], ingest["encoders"])
+    return Actors(name, sampler["actors"], learner["ranks"], readers * values["cluster"]["nodes"], ingest["encoders"])
 
 
-def fleets_of(rates: RunRates, given: argparse.Namespace) -> tuple[Fleet, ...]:
-    """The run's fleet with what the command line sets, then the presets."""
-    own = replace(rates.fleet, readers=given.readers)
+def fleets_of(rates: RunRates, given: argparse.Namespace) -> tuple[Actors, ...]:
+    """The run's actors with what the command line sets, then those of presets."""
+    # Runs of earlier versions do not name their nodes.
+    own = replace(rates.actors, readers=given.readers * rates.config["cluster"].get("nodes", 1))
     changed = {name: value for name in ("samplers", "ranks", "encoders") if (value := getattr(given, name))}
     if changed:
         own = replace(own, name="as given", **changed)
@@ -64,6 +64,13 @@ def judges_of(rates: RunRates, given: argparse.Namespace) -> list[JudgeRates]:
     return [one.priced(*given.usd_per_million) for one in judges] if given.usd_per_million else judges
 
 
+def counted(text: str) -> int:
+    """A whole number, 0 or more, for argparse."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return number
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     if (number := int(text)) < 1:
@@ -76,7 +83,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--studies", type=positive, default=50_000)
-    parser.add_argument("--split", type=positive, nargs=3, metavar=("SFT", "ALIGN", "HELDOUT"))
+    parser.add_argument("--split", type=counted, nargs=3, metavar=("SFT", "ALIGN", "HELDOUT"))
     parser.add_argument("--rounds", type=positive)
     parser.add_argument("--scale-to", nargs="*", default=[], choices=PRESETS, metavar="PRESET")
     for name in ("samplers", "ranks", "encoders"):

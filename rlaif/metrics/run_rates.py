@@ -1,4 +1,5 @@
-"""How fast a finished run was at each of its stages, in seconds that one actor takes for one unit of work.
+"""How fast a finished run was at each of its stages, in seconds that one actor takes for one unit of work, and what its
+judges took for a question.
 
 Of the stages of a round the last one's seconds are taken: its engines and ranks stand, and none has to start. Where a
 stage was done in several attempts, its seconds are those of the last one, and only what that one made counts.
@@ -6,7 +7,7 @@ stage was done in several attempts, its seconds are those of the last one, and o
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,41 @@ import pyarrow.compute as pc
 import yaml
 
 from rlaif.files import RunError
-from rlaif.metrics.judge_rates import JudgeRates, judge_rates
-from rlaif.metrics.measured import Measured
-from rlaif.metrics.scale import Counts, Fleet, Training, busiest
-from rlaif.records import Candidate, Ingested
+from rlaif.judges.tournament import most_comparisons
+from rlaif.metrics.scale import Actors, Counts, Measured, Training, busiest, short
+from rlaif.records import Candidate, Comparison, Ingested, Judgement
 from rlaif.run_configuration import CONFIG_FILE
 from rlaif.tables import Table
 
-# The cache gives a policy's files the times that they had: those of one that this run trained are of its own stage.
-CLOCKS_S = 2.0
 _CHANGING = Measured(None, "engines came and went (sampler.max_actors): take a run without")
+
+
+@dataclass(frozen=True)
+class JudgeRates:
+    """One judge's questions and what one takes; `usd` is None where no price is known."""
+
+    name: str
+    pairwise: bool
+    questions_a_case: float
+    """Of a round, at most: equal texts are asked about once. None where it judges held-out reports alone."""
+    prompt_tokens: float
+    """None where it asks nobody."""
+    completion_tokens: float
+    usd: float | None
+    made_of: str
+
+    def questions(self, counts: Counts) -> float:
+        """Questions of a run: about its candidates, and about held-out reports, which pairwise judges compare with the
+        base's in both orders.
+        """
+        if not self.prompt_tokens:
+            return 0.0
+        heldout = 2 * counts.rounds if self.pairwise else counts.rounds + 1
+        return counts.align * counts.rounds * self.questions_a_case + counts.heldout * heldout
+
+    def priced(self, prompt: float, completion: float) -> "JudgeRates":
+        """The same at prices in US dollars a million tokens of prompts and of answers."""
+        return replace(self, usd=(self.prompt_tokens * prompt + self.completion_tokens * completion) / 1e6)
 
 
 @dataclass(frozen=True)
@@ -39,7 +65,7 @@ class RunRates:
     config: Mapping[str, Any]
     last: str
     counts: Counts
-    fleet: Fleet
+    actors: Actors
     tokens: Measured
     """Of a candidate, as it was kept."""
     read: Measured
@@ -84,9 +110,9 @@ def rates_of(run: Path) -> RunRates:
         reports_a_case=evaluated["reports"] / studies["heldout"] if studies["heldout"] else 0.0,
     )
     samplers, ranks = config["sampler"]["actors"], learner["ranks"]
-    fleet = Fleet("as the run", samplers, ranks, readers=1, encoders=config["ingest"]["encoders"])
+    actors = Actors("as the run", samplers, ranks, readers=1, encoders=config["ingest"]["encoders"])
     changing = _CHANGING if (config["sampler"].get("max_actors") or samplers) > samplers else None
-    trainings = tuple(_training(one) for one in (learner["pretrain"], learner["sft"]) if one)
+    fine_tunings = {name: _training(learner[name]) for name in ("pretrain", "sft") if learner[name]}
     candidates = Table(run / name / "candidates", Candidate).arrow(["token_ids", "sampled_at"])
     read, encode = _ingested(run)
     return RunRates(
@@ -94,18 +120,18 @@ def rates_of(run: Path) -> RunRates:
         config=config,
         last=name,
         counts=counts,
-        fleet=fleet,
+        actors=actors,
         tokens=_tokens(candidates),
         read=read,
         encode=encode,
-        fine_tuning=_fine_tuning(run, trainings, ranks),
+        fine_tuning=_fine_tuning(run, fine_tunings, ranks),
         sample=changing or _sampled(candidates, _mark(run, f"{name}/sample"), samplers),
         pairs=_paired(run, name, studies["align"]),
         learn=_learnt(told["seconds"]["learn"], learnt, _training(align), ranks),
         evaluate=changing or _evaluated(evaluated, samplers),
-        fine_tunings=trainings,
+        fine_tunings=tuple(fine_tunings.values()),
         alignment=_training(align),
-        judges=judge_rates(run, counts),
+        judges=_judges(run, config["sampler"]["n"]),
         bypasses_store=summary.get("features") == "bypassed",
     )
 
@@ -155,7 +181,7 @@ def _sampled(candidates: pa.Table, mark: Mapping[str, Any], samplers: int) -> Me
     if not len(fresh):
         return Measured(None, "all candidates were there before the last attempt: take a run that was not stopped")
     tokens = pc.sum(pc.list_value_length(fresh["token_ids"])).as_py()
-    rate = f"{tokens / seconds / samplers:,.0f} tokens a second each"
+    rate = f"{short(tokens / seconds / samplers)} tokens a second each"
     return Measured(
         seconds * samplers / len(fresh), f"{seconds:.1f} s x {samplers} / {len(fresh):,} candidates; {rate}"
     )
@@ -183,15 +209,16 @@ def _evaluated(facts: Mapping[str, Any], samplers: int) -> Measured:
     return Measured(seconds * samplers / reports, f"{seconds:.1f} s x {samplers} / {reports:,} reports")
 
 
-def _fine_tuning(run: Path, trainings: Sequence[Training], ranks: int) -> Measured:
-    """Starting the learners is in it."""
-    mark = _mark(run, "base")
-    facts, written = mark["facts"], run / "base" / "policy.json"
+def _fine_tuning(run: Path, trainings: Mapping[str, Training], ranks: int) -> Measured:
+    """Starting the learners is in it; a training whose policy came from the cache took none of its seconds."""
+    facts = _mark(run, "base")["facts"]
     if not facts["trained"]:
         return Measured(None, "this run took its policy as it was: take one that fine-tunes")
-    if written.is_file() and written.stat().st_mtime < _started(mark).timestamp() - CLOCKS_S:
+    if (ran := facts.get("ran")) is None:
+        return Measured(None, "an earlier version made this run, and did not note what came from the cache")
+    if not ran:
         return Measured(None, "this run took its base from the cache: take one with another cache.root")
-    one_rank = busiest(facts["cases"], trainings, ranks)
+    one_rank = busiest(facts["cases"], [trainings[name] for name in ran], ranks)
     made_of = f"{facts['seconds']:.1f} s, the learners' start in them / {one_rank:,} reports of the busiest rank"
     return Measured(facts["seconds"] / one_rank, made_of)
 
@@ -212,3 +239,53 @@ def _ingested(run: Path) -> tuple[Measured, Measured]:
     if not encoding:
         encoded = Measured(None, "this run encoded nothing: its encoder trains, or it reads no images")
     return Measured(reading / len(read), f"{reading:.1f} s of readers / {len(read):,} studies"), encoded
+
+
+def assumed_judge(name: str, prompt_tokens: float, completion_tokens: float, candidates_a_case: int) -> JudgeRates:
+    """A judge that the run has not, with the tokens that its question took elsewhere; `llm_parser` is pairwise."""
+    pairwise = name == "llm_parser"
+    a_case = _questions(candidates_a_case, pairwise)
+    return JudgeRates(name, pairwise, a_case, prompt_tokens, completion_tokens, None, "tokens as given")
+
+
+def _questions(candidates: int, pairwise: bool) -> int:
+    return 2 * most_comparisons(candidates) if pairwise else candidates
+
+
+def _judges(run: Path, candidates: int) -> tuple[JudgeRates, ...]:
+    """What each judge of a run's rounds and of its held-out reports took for a question, by name."""
+    rounds, heldout = sorted(run.glob("round-*")), sorted(run.glob("heldout-judging/*"))
+    trains, others = _names(rounds), _names(heldout)
+    asked = ((name, candidates if name in trains else 0) for name in sorted(trains | others))
+    return tuple(_judge([*rounds, *heldout], name, number) for name, number in asked)
+
+
+def _names(stages: Sequence[Path]) -> set[str]:
+    tables = (Table(stage / "judgements", Judgement).arrow(["judge"]) for stage in stages)
+    return {name for table in tables for name in table["judge"].to_pylist()}
+
+
+def _judge(stages: Sequence[Path], name: str, candidates: int) -> JudgeRates:
+    """What a judge took in some stages, of so many candidates a case."""
+    fresh = prompt = completion = compared = of_fresh = 0
+    usd = 0.0
+    columns = ["judge", "candidate_id", "cached", "prompt_tokens", "completion_tokens", "cost_usd"]
+    for stage in stages:
+        asked = Table(stage / "judgements", Judgement).arrow(columns)
+        asked = asked.filter((pc.field("judge") == name) & ~pc.field("cached") & (pc.field("prompt_tokens") > 0))
+        fresh += len(asked)
+        prompt += pc.sum(asked["prompt_tokens"], min_count=0).as_py()
+        completion += pc.sum(asked["completion_tokens"], min_count=0).as_py()
+        usd += pc.sum(asked["cost_usd"], min_count=0).as_py()
+        comparisons = Table(stage / "comparisons", Comparison).arrow(["judge", "candidate_a"])
+        comparisons = comparisons.filter(pc.field("judge") == name)
+        compared += len(comparisons)
+        # What both orders of a comparison took stands with the first of the two.
+        of_fresh += comparisons.filter(pc.is_in(comparisons["candidate_a"], asked["candidate_id"])).num_rows
+    if not fresh:
+        return JudgeRates(name, False, 0.0, 0.0, 0.0, 0.0, "asks nobody, or was answered from the cache")
+    questions, pairwise = of_fresh if compared else fresh, compared > 0
+    made_of = f"{prompt:,} and {completion:,} tokens / {questions:,} fresh questions"
+    price = usd / questions if usd else None
+    a_case = _questions(candidates, pairwise)
+    return JudgeRates(name, pairwise, a_case, prompt / questions, completion / questions, price, made_of)

@@ -1,11 +1,21 @@
-"""From what one unit took in a run to what many take on a larger fleet: sums and quotients, and nothing else."""
+"""From what one unit took in a run to what many take with more actors: sums and quotients, and how they are written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
+
 
 @dataclass(frozen=True)
-class Fleet:
+class Measured:
+    """A number of one unit, with the measurement that it was made of; where there is none, why, and how to get one."""
+
+    value: float | None
+    made_of: str
+
+
+@dataclass(frozen=True)
+class Actors:
     """The actors of a run: engines, learner ranks, and before them the readers and encoders of the ingest."""
 
     name: str
@@ -79,31 +89,29 @@ def busiest(items: int, trainings: Sequence[Training], ranks: int) -> int:
     return total
 
 
-def seconds_of(unit_s: float, units: float, actors: int) -> float:
-    """Seconds that actors take for units of `unit_s` seconds each, if so many are as fast as one: what scales linearly,
-    as long as nothing that they share is used up.
+def rounds_seconds(sample: float, pairs: float, learn: float, evaluate: float, *, rounds: int, staleness: int) -> float:
+    """Seconds of some rounds from those of a round's stages: one after the other, or with a staleness of 1 the next
+    round's sampling beside the learning of each but the last.
     """
-    return unit_s * units / actors
+    beside = max(sample, learn) if staleness else sample + learn
+    return sample + (rounds - 1) * beside + learn + rounds * (pairs + evaluate)
 
 
-@dataclass(frozen=True)
-class RoundSeconds:
-    """Seconds of the stages of a round."""
-
-    sample: float
-    pairs: float
-    learn: float
-    evaluate: float
+def duration(seconds: float) -> str:
+    """Seconds for people: `12 s`, `8 min`, `3.2 h`, `11 days`."""
+    for most, unit, name in ((2 * MINUTE_S, 1.0, "s"), (2 * HOUR_S, MINUTE_S, "min"), (4 * DAY_S, HOUR_S, "h")):
+        if seconds < most:
+            return f"{short(seconds / unit)} {name}"
+    return f"{short(seconds / DAY_S)} days"
 
 
-def rounds_seconds(one: RoundSeconds, rounds: int, *, staleness: int) -> float:
-    """Seconds of some rounds: one stage after the other, or with a staleness of 1 the next round's sampling beside the
-    learning of each but the last.
-    """
-    beside = max(one.sample, one.learn) if staleness else one.sample + one.learn
-    return one.sample + (rounds - 1) * beside + one.learn + rounds * (one.pairs + one.evaluate)
+def short(number: float) -> str:
+    """A number with three figures, and no fewer than its whole part has: `0.0123`, `45.6`, `12,345`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def per_second(size: float, unit_s: float) -> float:
-    """What one actor reads in a second that reads `size` for every unit of `unit_s` seconds."""
-    return size / unit_s
+def markdown_table(rows: Sequence[Sequence[str]], words: int = 0) -> str:
+    """A table whose first row is its head; between the first column and the last ones of `words` stand numbers."""
+    numbers = len(rows[0]) - 1 - words
+    rule = ["---", *["---:"] * numbers, *["---"] * words]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))
