@@ -24,8 +24,8 @@ def test_two_rounds_of_ppo_killed_once_end_in_a_summary_and_the_same_command_sho
     cache = next(one for one in smoke.overrides if one.startswith("cache.root="))
     overrides = ["experiment=smoke", f"run.root={tmp_path}", cache, "run.name=ppo", f"run.start_from={smoke.path}"]
     overrides += ["sampler.attempts=1", "learner.ppo.batch=24", "learner.ppo.kl_target=0.001", "learner.ppo.max_kl=90"]
-    # A policy of 24 steps of fine-tuning leaves many of its reports without an end.
-    overrides += ["learner.ppo.max_unusable=1", "learner.ppo.lr=1e-5"]
+    # A policy of 24 steps of fine-tuning leaves many of its reports without an end, and writes most of them alike.
+    overrides += ["learner.ppo.max_unusable=1", "learner.ppo.max_same=1", "learner.ppo.lr=1e-5"]
     run = tmp_path / "ppo"
     killed = start_job("ppo_loop", *overrides)
     deadline = time.monotonic() + 400
