@@ -22,6 +22,7 @@ from rlaif.files import private_folder, replacing_folder
 from rlaif.learner_settings import TrainingSettings
 from rlaif.ledger import RunFolder
 from rlaif.models.settings import read_settings
+from rlaif.plan_counts import NOTHING_TO_ALIGN, NOTHING_TO_FINE_TUNE
 from rlaif.progress import Progress
 from rlaif.records import Case, Quarantined, Study
 from rlaif.reports.prompts import target_text
@@ -60,7 +61,7 @@ def prepare_studies(run: RunFolder, config: Config) -> None:
 def check_alignment(run: RunFolder, config: Config) -> None:
     """Raises ConfigurationError where rounds are wanted and no patient is there to align on."""
     if config.run.rounds and not run.facts("studies")["align"]:
-        raise ConfigurationError("no study is in the split align, so there is nothing to align on: see data.split")
+        raise ConfigurationError(NOTHING_TO_ALIGN)
 
 
 def _load(config: Config) -> StudyTable:
@@ -97,9 +98,7 @@ def start_policy(run: RunFolder, config: Config) -> Path:
     studies = [study for study in run.read("studies", Study) if study.split == "sft"]
     texts = [text for study in studies if (text := _spelt(study, config))]
     if not texts:
-        raise ConfigurationError(
-            "the data has no reports to fine-tune on (split sft): start from a policy with policy=folder policy.path=…"
-        )
+        raise ConfigurationError(NOTHING_TO_FINE_TUNE)
     studied = [(study.study_id, study.volume) for study in studies]
     # Weights count by their files' names, sizes and times: hashing a large model would take minutes.
     weights = [file_states(part.path) for part in policy.weights if part.path is not None]

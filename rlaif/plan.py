@@ -6,7 +6,7 @@ from pathlib import Path
 from rlaif.config import Config
 from rlaif.datasets.phantom_settings import fingerprint
 from rlaif.datasets.settings import PhantomDataSettings
-from rlaif.plan_counts import Counts, counts_of
+from rlaif.plan_counts import Counts, check_counts, counts_of
 from rlaif.plan_fits import check_fits_preset
 from rlaif.plan_judges import JudgePlan, judge_plans
 from rlaif.plan_memory import GIB, Need, Role
@@ -48,6 +48,7 @@ def plan_of(config: Config) -> Plan:
     """
     policy = settings_of(config)
     counts = counts_of(config, image=policy.recipe is not None)
+    check_counts(config, counts)
     # The models' own classes count their parameters; they take seconds to import, and only a plan needs that.
     from rlaif.models.size import policy_size
 

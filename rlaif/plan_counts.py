@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass
 
-from rlaif.config import Config
+from rlaif.config import Config, ConfigurationError
 from rlaif.datasets import registry
 from rlaif.datasets.settings import PhantomDataSettings
 from rlaif.records import Split
 from rlaif.reports.prompts import target_text
+
+NOTHING_TO_ALIGN = (
+    "no study is in the split align, so there is nothing to align on: see data.split, or data.align of the phantom"
+)
+NOTHING_TO_FINE_TUNE = (
+    "the data has no reports to fine-tune on (split sft): start from a policy with policy=folder policy.path=…"
+)
 
 
 @dataclass(frozen=True)
@@ -56,3 +63,11 @@ def counts_of(config: Config, *, image: bool) -> Counts:
         heldout_reports=cases["heldout"] * (2 if blind else 1),
         rounds=config.run.rounds,
     )
+
+
+def check_counts(config: Config, counts: Counts) -> None:
+    """Raises ConfigurationError where the run itself would: nothing is there to align on, or to fine-tune on."""
+    if config.run.rounds and not counts.studies["align"]:
+        raise ConfigurationError(NOTHING_TO_ALIGN)
+    if config.policy.path is None and not counts.studies["sft"]:
+        raise ConfigurationError(NOTHING_TO_FINE_TUNE)

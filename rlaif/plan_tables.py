@@ -55,10 +55,12 @@ def _counts(plan: "Plan") -> Table:
         "samples in all", f"{counts.candidates * counts.rounds:,}", f"{counts.candidates:,} x {counts.rounds} rounds"
     )
     evaluations = counts.rounds + 1
+    blind = counts.heldout_reports > counts.cases["heldout"]
+    control = ", another patient's features (blind control) included" if blind else ""
     table.add_row(
         "held-out reports in all",
         f"{counts.heldout_reports * evaluations:,}",
-        f"{counts.heldout_reports:,} x {evaluations} evaluations, another patient's features (blind control) included",
+        f"{counts.heldout_reports:,} x {evaluations} evaluations{control}",
     )
     for judge in plan.judges:
         asks = f"{judge.questions:,} questions at most" if judge.questions else "asks nobody"

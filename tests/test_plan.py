@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
-from rlaif.config import Config, load_config
+from rlaif.config import Config, ConfigurationError, load_config
 from rlaif.datasets.study_table import DatasetError
 from rlaif.launch import CONFIGS, PROJECT, sized
 from rlaif.models.encoders.build import new_encoder
@@ -215,6 +215,20 @@ def test_what_the_run_would_refuse_the_plan_refuses(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(text_only)
     with pytest.raises(PolicyError, match="has no language_model that can be read"):
         plan_of(config_of(tmp_path, "policy=folder", f"policy.path={tmp_path}", "run.target=impression"))
+
+
+def test_a_plan_without_patients_to_align_or_fine_tune_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no study is in the split align"):
+        plan_of(config_of(tmp_path, "experiment=smoke", "data.align=0"))
+    assert plan_of(config_of(tmp_path, "experiment=smoke", "data.align=0", "run.rounds=0")).counts.candidates == 0
+    with pytest.raises(ConfigurationError, match=r"no reports to fine-tune on \(split sft\)"):
+        plan_of(config_of(tmp_path, "experiment=smoke", "data.sft=0"))
+
+
+def test_a_blind_control_is_told_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for override, told in (("run.blind_control=true", True), ("run.blind_control=false", False)):
+        plan(config_of(tmp_path, "experiment=smoke", override))
+        assert ("blind control" in capsys.readouterr().out) == told
 
 
 def test_the_printed_plan_says_it_all_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,9 +25,9 @@ def assign_splits(
 ) -> dict[str, Split]:
     """The split of each patient, divided among the splits of `among` in the settings' shares by hash.
 
-    With fractions a patient's split never changes when others are added or removed. With numbers,
-    the first patients in the seed's order are taken, and the remaining ones have no split. Raises
-    DatasetError where numbers ask for more patients than there are, or all shares of `among` are 0.
+    With fractions a patient's split never changes when others are added or removed; where all those of `among` are 0,
+    no patient has a split. With numbers, the first patients in the seed's order are taken, and the remaining ones have
+    none. Raises DatasetError where numbers ask for more patients than there are.
     """
     ordered = sorted(set(patients), key=lambda patient: (patient_order(patient, seed), patient))
     shares = _shares(settings, among, len(ordered))
@@ -55,7 +55,7 @@ def assign_in_order(
     DatasetError as `assign_splits` does.
     """
     shares = _shares(settings, among, len(ordered))
-    if not settings.counted:
+    if not settings.counted and any(shares.values()):
         total, passed, bounds = sum(shares.values()), 0.0, [0]
         for share in shares.values():
             passed += share
@@ -70,8 +70,6 @@ def _shares(settings: SplitSettings, among: Sequence[Split], patients: int) -> d
     if settings.counted and sum(shares.values()) > patients:
         wanted = ", ".join(f"{split} {share:.0f}" for split, share in shares.items())
         raise DatasetError(f"data.split asks for {wanted} patients, and there are {patients}; ask for fewer")
-    if not settings.counted and patients and sum(shares.values()) <= 0.0:
-        raise DatasetError(f"data.split gives no share to {' or '.join(among)}, and {patients} patients need one")
     return shares
 
 
@@ -149,8 +147,8 @@ def divide_official(
     """The studies with the official test split kept: those whose id is in `heldout` are held out.
 
     The other patients are divided into SFT and alignment in the settings' shares, in the seed's order, or in that of
-    `ordered`. Numbers in the settings take so many patients of each side. Raises DatasetError where the official
-    split has a patient on both sides.
+    `ordered`; where both shares are 0 they are left out. Numbers in the settings take so many patients of each side.
+    Raises DatasetError where the official split has a patient on both sides.
     """
     studies = list(studies)
     check_disjoint([replace(one, split="heldout" if one.study_id in heldout else "sft") for one in studies])

@@ -4,7 +4,14 @@ import pytest
 from pydantic import ValidationError
 
 from rlaif.datasets.layout import SplitSettings
-from rlaif.datasets.splits import assign_in_order, assign_splits, check_disjoint, divide, limited
+from rlaif.datasets.splits import (
+    assign_in_order,
+    assign_splits,
+    check_disjoint,
+    divide,
+    divide_official,
+    limited,
+)
 from rlaif.datasets.study_table import DatasetError
 from rlaif.records import Split, Study
 
@@ -71,3 +78,12 @@ def test_a_limit_holds_for_each_split_and_a_greater_one_keeps_the_same_studies()
     few, more = limited(divided, 5, seed=0), limited(divided, 9, seed=0)
     assert [sum(one.split == split for one in few) for split in ("sft", "align", "heldout")] == [5, 5, 5]
     assert set(few) < set(more)
+
+
+@pytest.mark.parametrize("ordered", [None, ["ann", "bob", "eve"]])
+def test_without_a_share_for_it_the_training_part_of_an_official_split_is_left_out(ordered: list[str] | None) -> None:
+    studies = [study("1", "ann"), study("2", "bob"), study("3", "eve")]
+    only = divide_official(studies, {"2"}, SplitSettings(sft=0.0, align=0.0, heldout=1.0), 0, None, ordered)
+    assert [(one.study_id, one.split) for one in only] == [("2", "heldout")]
+    whole = divide_official(studies, {"2"}, SplitSettings(sft=1.0, align=0.0, heldout=0.0), 0, None, ordered)
+    assert [one.split for one in whole] == ["sft", "heldout", "sft"]
