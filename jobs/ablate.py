@@ -4,29 +4,36 @@ python jobs/ablate.py experiment=demo 'ablate.judges=[rules,llm_parser]' 'ablate
 """
 
 import sys
+from collections.abc import Sequence
 
-from rlaif.ablation_plan import parts_of
+from rlaif.ablation_plan import Part, parts_of
 from rlaif.config import Config
-from rlaif.launch import launch, run_loop_apart
+from rlaif.launch import launch, refuse_sweep, run_loop_apart
 from rlaif.ledger import RunFolder
 from rlaif.metrics.ablation import AblationRun, ablation_of, draw, markdown
 
 
 def main(config: Config) -> None:
-    parts = parts_of(config, sys.argv[1:])
-    for number, part in enumerate(parts, 1):
-        print(f"=== {number} of {len(parts)}: {part.judge}, {part.pairs}, seed {part.seed}", flush=True)
-        run_loop_apart("dpo_loop", part.name, part.overrides)
+    parts, root = parts_of(config, sys.argv[1:]), config.run.root
     if config.run.dry:
+        run_all(parts)
         return
-    root = config.run.root
-    ablation = ablation_of([AblationRun(one.judge, one.pairs, one.seed, root / one.name) for one in parts])
-    with RunFolder.open(root, config.run.name, {"job": "ablate"}) as folder:
+    # Opened first: what stands in its way is told before hours of runs.
+    with RunFolder.open(root, f"{config.run.name}-ablation", {"job": "ablate"}) as folder:
+        run_all(parts)
+        ablation = ablation_of([AblationRun(one.judge, one.pairs, one.seed, root / one.name) for one in parts])
         folder.write_json("ablation.json", ablation)
         folder.write_text("ablation.md", markdown(ablation))
         folder.write_text("ablation.svg", draw(ablation))
     print(markdown(ablation) + f"\nablation: {folder.path}", flush=True)
 
 
+def run_all(parts: Sequence[Part]) -> None:
+    for number, part in enumerate(parts, 1):
+        print(f"=== {number} of {len(parts)}: {part.judge}, {part.pairs}, seed {part.seed}", flush=True)
+        run_loop_apart("dpo_loop", part.name, part.overrides)
+
+
 if __name__ == "__main__":
+    refuse_sweep(sys.argv[1:])
     launch(main)

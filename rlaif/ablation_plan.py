@@ -11,10 +11,20 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.judge_choice import named_judge
 from rlaif.judges.settings import JUDGE_NAME
 from rlaif.launch import CONFIGS
-from rlaif.override_text import hydra_text
+from rlaif.override_text import hydra_text, kept_overrides
 
+_JUDGES = (
+    "say it in ablate.judges, such as 'ablate.judges=[rules,{judge: gpt4, model: my-model}]'; all of them score the "
+    "held-out reports"
+)
 # What the ablation itself sets in each run.
-_VARIED = ("judge", "pairs", "run.seed", "run.name", "run.start_from", "heldout.judges", "ablate")
+_SET = {
+    r"judge(\..+)?|heldout\.judges(\..+)?": _JUDGES,
+    "pairs": "say it in ablate.pairs",
+    r"run\.seed": "say it in ablate.seeds",
+    r"run\.start_from": "they begin at one base by themselves: leave it out",
+    r"run\.alignment": "they align by DPO, and jobs/regimes.py compares it with PPO: leave it out",
+}
 
 
 @dataclass(frozen=True)
@@ -34,17 +44,7 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
     Seeds change sampling, pairs and learning, not the data and the base.
     Raises ConfigurationError for overrides that the ablation sets itself, and for two judges of one name.
     """
-    kept = []
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if key == "run.name" or key.startswith("ablate."):
-            continue
-        if key in _VARIED or key.startswith(("judge.", "heldout.judges")):
-            raise ConfigurationError(
-                f"{override}: an ablation sets {key} in each of its runs; say it in ablate.judges, ablate.pairs or "
-                "ablate.seeds, such as 'ablate.judges=[rules,{judge: gpt4, model: my-model}]'"
-            )
-        kept.append(override)
+    kept = kept_overrides(overrides, "ablate", _SET, "an ablation")
     settings = config.ablate
     judges = [_named(entry) for entry in settings.judges]
     if bad := [name for name, _ in judges if not re.fullmatch(JUDGE_NAME, name)]:

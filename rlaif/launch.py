@@ -21,6 +21,8 @@ from rlaif.policy_choice import PolicyChoice
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
+# The exit status of a job that ends with an error of ours, in a line that says what to do.
+REFUSED = 2
 FULL_DISK = (
     "the disk is full: make room there, then give the same command again, which goes on from what is durable; "
     "run.root and cache.root say where a run writes"
@@ -167,11 +169,24 @@ def run_loop_apart(loop: str, name: str, overrides: Sequence[str]) -> None:
     Ends this job where that one fails.
     """
     finished = subprocess.run([sys.executable, str(PROJECT / "jobs" / f"{loop}.py"), *overrides], check=False)
+    if finished.returncode == REFUSED:
+        # What is to be changed, the run has said: the same command would be refused again.
+        fail(f"the run {name} ended with status {REFUSED}: see its error above")
     if finished.returncode:
-        fail(f"the run {name} ended with status {finished.returncode}: the same command goes on from there")
+        fail(
+            f"the run {name} ended with status {finished.returncode}: the same command goes on from there; a run that "
+            "stopped for reasons of its own says so above"
+        )
+
+
+def refuse_sweep(arguments: Sequence[str]) -> None:
+    """Exits with one line for a sweep, which a job that starts runs itself would hand on to each of them."""
+    for argument in arguments:
+        if argument == "-m" or argument.startswith("--m") or argument.lstrip("+").startswith("hydra.mode="):
+            fail(f"{argument}: this job makes its runs itself, and each of them would be a sweep again: leave it out")
 
 
 def fail(message: str) -> NoReturn:
     """Prints an error and ends the process with status 2."""
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(REFUSED)

@@ -70,7 +70,7 @@ def settle_configuration(folder: Path, wanted: dict[str, Any], guard: Guard) -> 
     """
     path = folder / CONFIG_FILE
     if path.exists():
-        kept = _read_configuration(path)
+        kept = read_configuration(folder)
         if kept == wanted:
             return
         differing = {
@@ -83,11 +83,15 @@ def settle_configuration(folder: Path, wanted: dict[str, Any], guard: Guard) -> 
         file.write(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True).encode())
 
 
-def _read_configuration(path: Path) -> dict[str, Any]:
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """The configuration that a run folder holds; raises RunError where its file is absent or damaged."""
+    path = folder / CONFIG_FILE
     try:
         if path.stat().st_size > _CONFIG_BYTES:
             raise RunError(f"{path} is larger than {_CONFIG_BYTES} bytes, which no configuration is; restore it")
         kept = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is no run folder: it has no {CONFIG_FILE}; name one, such as runs/demo") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not YAML ({error}); restore it, or choose another run.name") from error
     if not isinstance(kept, dict):

@@ -9,7 +9,8 @@ import pytest
 
 from rlaif.config import Config
 from rlaif.files import RunError
-from rlaif.launch import PROJECT, launch
+from rlaif.launch import PROJECT, launch, refuse_sweep, run_loop_apart
+from rlaif.ledger import RunFolder
 
 Start = Callable[..., list[Config]]
 
@@ -227,6 +228,62 @@ def test_the_job_itself_says_it_on_stderr_with_status_two(tmp_path: Path) -> Non
         assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(line)
         assert "Traceback" not in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (2, "the run mine ended with status 2: see its error above"),
+        (-9, "ended with status -9: the same command goes on from there; a run that stopped for reasons of its own"),
+    ],
+)
+def test_a_run_that_failed_is_told_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int, words: str
+) -> None:
+    ended = subprocess.CompletedProcess([], status)
+    monkeypatch.setattr("rlaif.launch.subprocess.run", lambda *_, **__: ended)
+    with pytest.raises(SystemExit):
+        run_loop_apart("dpo_loop", "mine", [])
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["-m", "--multirun", "hydra.mode=MULTIRUN"])
+def test_a_job_that_makes_its_runs_itself_refuses_a_sweep(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse_sweep(["run.name=mine", "run.max_bad_fraction=0"])
+    with pytest.raises(SystemExit):
+        refuse_sweep(["run.name=mine", argument])
+    assert f"{argument}: this job makes its runs itself" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["regimes", "ablate", "proof"])
+def test_the_jobs_that_make_runs_say_so_themselves(job: str) -> None:
+    command = [sys.executable, str(PROJECT / "jobs" / f"{job}.py"), "-m", "run.rounds=1,2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.startswith("error: -m: this job makes its runs itself")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("job", "folder", "overrides"),
+    [
+        ("regimes", "mine-regimes", ["experiment=rgro", "policy.size=tiny"]),
+        ("ablate", "mine-ablation", ["experiment=smoke"]),
+    ],
+)
+def test_a_result_folder_of_another_job_is_refused_before_the_first_run(
+    tmp_path: Path, job: str, folder: str, overrides: list[str]
+) -> None:
+    rows = ["uid,findings,impression", *(f"{number},Clear lungs.,Normal." for number in range(100))]
+    (tmp_path / "indiana_reports.csv").write_text("\n".join(rows) + "\n")
+    data = [f"data.path={tmp_path}"] if job == "regimes" else []
+    with RunFolder.open(tmp_path / "runs", folder, {"job": "another"}):
+        pass
+    given = [*overrides, *data, "run.name=mine", f"run.root={tmp_path / 'runs'}"]
+    command = [sys.executable, str(PROJECT / "jobs" / f"{job}.py"), *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and f"{folder} was started with another configuration" in done.stderr
+    assert "===" not in done.stdout and [one.name for one in (tmp_path / "runs").iterdir()] == [folder]
 
 
 PARTS = {

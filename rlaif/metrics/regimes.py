@@ -35,8 +35,11 @@ class MeasuredPolicy:
 
 def regime_table(policies: Sequence[MeasuredPolicy], *, resamples: int) -> dict[str, Any]:
     """Each policy's metrics with intervals by patient, and each aligned one's paired difference from every fine-tuned
-    one that is measured beside it.
+    one that is measured beside it. Raises ValueError where two policies have one name.
     """
+    names = [one.name for one in policies]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{repeated[0]} is the name of two policies of one table: give each its own")
     measured = {one.name: _measured(one.folder) for one in policies}
     values = {
         one.name: {

@@ -75,3 +75,8 @@ def test_the_markdown_has_a_row_for_each_policy_and_each_difference(policies: li
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| SFT-50", "| SFT-80", "| RGRO-50 by DPO"]
     assert [line.split(" | ")[0] for line in lines[10:]] == ["| RGRO-50 by DPO - SFT-50", "| RGRO-50 by DPO - SFT-80"]
     assert "+0.250 [+0.000, +0.500]" in lines[10]
+
+
+def test_two_policies_of_one_name_do_not_stand_in_one_table(policies: list[MeasuredPolicy]) -> None:
+    with pytest.raises(ValueError, match="SFT-50 is the name of two policies"):
+        regime_table([*policies, policies[0]], resamples=200)
