@@ -7,54 +7,57 @@ python jobs/proof.py ppo_loop experiment=ppo
 
 import json
 import sys
-from pathlib import Path
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table as Grid
 
-from rlaif.launch import PROJECT, run_loop_apart
-from rlaif.metrics.intervals import differences, pooled
-from rlaif.metrics.proof import Seed, claims_of, seed_of
+from rlaif.config import Config
+from rlaif.launch import fail, launch, refuse_sweep, run_loop_apart
+from rlaif.metrics.proof import answer_of, claims_of, seed_of
+from rlaif.override_text import kept_overrides
 
 SEEDS = (0, 1, 2)
-LOOPS = ("dpo_loop", "ppo_loop")
+LOOPS = {"dpo_loop": "proof", "ppo_loop": "proof-ppo"}
 
 
-def main() -> None:
-    loop, *overrides = sys.argv[1:] if sys.argv[1:] and sys.argv[1] in LOOPS else ["dpo_loop", *sys.argv[1:]]
-    if not any(one.startswith("experiment=") for one in overrides):
-        overrides.insert(0, "experiment=demo")
-    seeds = [run(loop, overrides, number) for number in SEEDS]
+def main(config: Config, loop: str) -> None:
+    kept = kept_overrides(sys.argv[1:], "proof", {r"run\.seed": f"leave it out: they are {SEEDS}"}, "the proof")
+    runs = {number: f"{config.run.name}-{number}" for number in SEEDS}
+    for number, name in runs.items():
+        overrides = [*kept, f"run.seed={number}", f"run.name={name}"]
+        print(f"=== seed {number}: {' '.join(overrides)}", flush=True)
+        run_loop_apart(loop, name, overrides)
+    if config.run.dry:
+        return
+    seeds = [seed_of(config.run.root / name) for name in runs.values()]
+    claims, left_out = claims_of(seeds)
+    for claim in left_out:
+        print(f"left out, as no seed has anything to measure it on: {claim.words}", flush=True)
+    if not claims:
+        fail(
+            "no claim can be held against these runs: none of their held-out reports has a measure; see data and judge"
+        )
     grid = Grid(title=f"{len(seeds)} seeds, {sum(seed.cases for seed in seeds)} held-out cases: mean [95 % interval]")
     for column in ("claim", "pooled", *(f"seed {number}" for number in SEEDS), "holds"):
         grid.add_column(column)
-    answers = []
-    for claim in claims_of(seeds):
-        parts = [differences(*claim.measure(seed), seed.patients) for seed in seeds]
-        interval = pooled(parts)
-        means = [sum(values) / len(values) for values, _ in parts]
-        holds = claim.holds(interval, means, seeds)
-        answers.append(holds)
-        shown = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-        grid.add_row(claim.words, shown, *(f"{mean:+.3f}" for mean in means), "yes" if holds else "NO")
+    answers = {claim.words: answer_of(claim, seeds) for claim in claims}
+    for words, answer in answers.items():
+        grid.add_row(words, *answer.shown, "yes" if answer.holds else "NO")
     Console(width=140).print(grid)
-    print(json.dumps({"holds": all(answers)}), flush=True)
-    sys.exit(0 if all(answers) else 1)
-
-
-def run(loop: str, given: list[str], number: int) -> Seed:
-    """Runs a loop with one seed to its end, and reads what came of it."""
-    name = next((one.partition("=")[2] for one in given if one.startswith("run.name=")), _name(loop)) + f"-{number}"
-    overrides = [*given, f"run.seed={number}", f"run.name={name}", "run.dry=false"]
-    print(f"=== seed {number}: {' '.join(overrides)}", flush=True)
-    run_loop_apart(loop, name, overrides)
-    root = next((Path(one.partition("=")[2]) for one in overrides if one.startswith("run.root=")), Path("runs"))
-    return seed_of(PROJECT / root / name)
-
-
-def _name(loop: str) -> str:
-    return "proof" if loop == "dpo_loop" else f"proof-{loop.removesuffix('_loop')}"
+    holds = all(answer.holds for answer in answers.values())
+    print(json.dumps({"holds": holds}), flush=True)
+    sys.exit(0 if holds else 1)
 
 
 if __name__ == "__main__":
-    main()
+    given = sys.argv[1:]
+    if {"-h", "--help"} & {*given}:
+        print(__doc__)
+        sys.exit()
+    refuse_sweep(given)
+    chosen = given.pop(0) if given and given[0] in LOOPS else "dpo_loop"
+    if not any(one.lstrip("+").startswith("experiment=") for one in given):
+        given.insert(0, "experiment=demo")
+    sys.argv[1:] = given
+    launch(partial(main, loop=chosen), run_name=LOOPS[chosen], alignment=chosen.removesuffix("_loop"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlaif.metrics.intervals import Interval
+from rlaif.metrics.intervals import Interval, differences, pooled
 from rlaif.records import HeldoutReport
 from rlaif.tables import Table
 
@@ -45,11 +45,34 @@ def seed_of(run: Path) -> Seed:
 
 @dataclass(frozen=True)
 class Claim:
-    """A difference of two measurements of the same cases, and the condition that it must meet."""
+    """A difference of two measurements of the same cases, and the condition that it must meet.
+
+    `blind`: one of the two is of reports that were written from another patient's image.
+    """
 
     words: str
     measure: Callable[[Seed], tuple[Values, Values]]
     holds: Callable[[Interval, Sequence[float], Sequence[Seed]], bool]
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the seeds say to a claim: the pooled difference, that of each seed, and whether the claim holds.
+
+    Where a seed has nothing to measure it on, its mean is None, there is no pooled difference, and the claim fails.
+    """
+
+    interval: Interval | None
+    means: tuple[float | None, ...]
+    holds: bool
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The pooled difference with its interval, and each seed's, for people to read."""
+        pooled = self.interval
+        told = "not measured" if pooled is None else f"{pooled.mean:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]"
+        return told, *("-" if mean is None else f"{mean:+.3f}" for mean in self.means)
 
 
 def _gain(metric: str) -> Callable[[Seed], tuple[Values, Values]]:
@@ -79,13 +102,47 @@ CLAIMS = (
         _gain("report_words"),
         lambda interval, means, seeds: abs(interval.mean) <= 0.15 * _words_before(seeds),
     ),
-    Claim("base reads the image: blind finding_f1 falls", _blind("base"), lambda interval, *_: interval.high < 0),
     Claim(
-        "last policy reads the image: blind finding_f1 falls", _blind("last"), lambda interval, *_: interval.high < 0
+        "base reads the image: blind finding_f1 falls",
+        _blind("base"),
+        lambda interval, *_: interval.high < 0,
+        blind=True,
+    ),
+    Claim(
+        "last policy reads the image: blind finding_f1 falls",
+        _blind("last"),
+        lambda interval, *_: interval.high < 0,
+        blind=True,
     ),
 )
 
 
-def claims_of(seeds: Sequence[Seed]) -> list[Claim]:
-    """The claims that can be held against these runs: policies that read text alone have no blind control."""
-    return [claim for claim in CLAIMS if all(part for seed in seeds for part in claim.measure(seed))]
+def claims_of(seeds: Sequence[Seed]) -> tuple[list[Claim], list[Claim]]:
+    """The claims that can be held against these runs, and those that are left out: what no seed can be measured on.
+
+    Policies that read text alone have no blind control. One that a single seed has must be there in all of them.
+    """
+    kept = [claim for claim in CLAIMS if any(_applies(claim, seed) for seed in seeds)]
+    return kept, [claim for claim in CLAIMS if claim not in kept]
+
+
+def answer_of(claim: Claim, seeds: Sequence[Seed]) -> Answer:
+    """What the seeds together say to a claim."""
+    measured = [(*claim.measure(seed), seed.patients) for seed in seeds]
+    if any(not before.keys() & after.keys() for before, after, _ in measured):
+        return Answer(None, tuple(_mean(before, after) for before, after, _ in measured), holds=False)
+    parts = [differences(*one) for one in measured]
+    interval, means = pooled(parts), [sum(values) / len(values) for values, _ in parts]
+    return Answer(interval, tuple(means), claim.holds(interval, means, seeds))
+
+
+def _applies(claim: Claim, seed: Seed) -> bool:
+    if claim.blind:
+        return bool(seed.base[True] or seed.last[True])
+    before, after = claim.measure(seed)
+    return bool(before.keys() & after.keys())
+
+
+def _mean(before: Values, after: Values) -> float | None:
+    common = before.keys() & after.keys()
+    return sum(after[case] - before[case] for case in common) / len(common) if common else None
