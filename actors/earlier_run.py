@@ -3,21 +3,28 @@
 So runs that differ in their judge or their pairs differ in nothing else.
 """
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from rlaif.config import Config, ConfigurationError
-from rlaif.ledger import RunFolder, Table
+from rlaif.ledger import RunError, RunFolder, Table, facts_of
 from rlaif.records import Candidate, HeldoutReport, Study
-from rlaif.run_configuration import CONFIG_FILE, differences
+from rlaif.run_configuration import differences, loop_configuration
 
-# What makes a base policy, and what makes candidates of it.
-BASE = ("data", "recipe", "policy", "run.target", "learner.pretrain", "learner.sft", "learner.lora")
+# What makes a base policy, with what the cache tells trained ones apart by, and what makes candidates of it.
+BASE = ("data", "recipe", "policy", "run.target")
+TRAINED = (
+    "learner.pretrain",
+    "learner.sft",
+    "learner.lora",
+    "learner.weight_decay",
+    "learner.ranks",
+    "learner.micro_batch",
+    "learner.dtype",
+    "learner.zero_stage",
+    "learner.max_grad_norm",
+)
 SAMPLES = (
     "start",
     "run.seed",
@@ -35,13 +42,19 @@ EVALUATION = ("heldout.limit", "run.blind_control", "sampler.max_tokens", "sampl
 def take_over(run: RunFolder, config: Config) -> None:
     """Copies what is the same from `run.start_from`, where the run has not made its own yet.
 
-    Raises ConfigurationError where that run has no base policy yet, or has one of other data or settings.
+    Raises ConfigurationError where that is no run of a loop, has no base policy yet, or has one of other data or
+    settings, and RunError where what it holds is damaged.
     """
     earlier = config.run.start_from
     if earlier is None or run.done("base"):
         return
-    differing = _differing(run, earlier)
-    if other := [key for key in differing if key.startswith(BASE)]:
+    try:
+        differing = sorted(differences(loop_configuration(earlier), loop_configuration(run.path)))
+    except RunError as error:
+        raise ConfigurationError(f"run.start_from: {error}") from error
+    # A policy of the user's own is the base as it is.
+    made_by = BASE if config.policy.path is not None else (*BASE, *TRAINED)
+    if other := [key for key in differing if key.startswith(made_by)]:
         raise ConfigurationError(
             f"run.start_from={earlier} has a base policy of other settings ({', '.join(other)}): give this run the same"
         )
@@ -54,8 +67,11 @@ def take_over(run: RunFolder, config: Config) -> None:
     if theirs != ours:
         raise ConfigurationError(f"run.start_from={earlier} is of other studies: its data has changed since")
     if not any(key.startswith(EVALUATION) for key in differing) and _done(earlier, "heldout/base"):
-        run.replace("heldout/base", HeldoutReport, Table(earlier / "heldout" / "base", HeldoutReport).read())
-        run.finish("heldout/base", **_facts(earlier, "heldout/base"))
+        facts, reports = facts_of(earlier, "heldout/base"), Table(earlier / "heldout" / "base", HeldoutReport).read()
+        # Where some are gone, this run writes them all anew.
+        if len(reports) == facts.get("reports"):
+            run.replace("heldout/base", HeldoutReport, reports)
+            run.finish("heldout/base", **facts)
     if not any(key.startswith(SAMPLES) for key in differing) and _done(earlier, "round-000/sample"):
         candidates = Table(earlier / "round-000" / "candidates", Candidate)
         run.replace("round-000/candidates", Candidate, candidates.iterate())
@@ -63,7 +79,7 @@ def take_over(run: RunFolder, config: Config) -> None:
         with run.folder("base") as target:
             shutil.copytree(earlier / "base", target, dirs_exist_ok=True)
     # Last, and with it all of this is taken over.
-    run.finish("base", **_facts(earlier, "base") | {"seconds": 0.0, "start_from": str(earlier)})
+    run.finish("base", **facts_of(earlier, "base") | {"seconds": 0.0, "ran": [], "start_from": str(earlier)})
 
 
 def _content(study: Study) -> Study:
@@ -71,19 +87,5 @@ def _content(study: Study) -> Study:
     return replace(study, volume=None, regions=None)
 
 
-def _differing(run: RunFolder, earlier: Path) -> list[str]:
-    try:
-        theirs = yaml.safe_load((earlier / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"run.start_from={earlier} is no run folder: {error}") from error
-    ours = yaml.safe_load((run.path / CONFIG_FILE).read_text(encoding="utf-8"))
-    return sorted(differences(theirs, ours))
-
-
 def _done(run: Path, stage: str) -> bool:
     return (run / "ledger" / f"{stage}.json").is_file()
-
-
-def _facts(run: Path, stage: str) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((run / "ledger" / f"{stage}.json").read_bytes())["facts"]
-    return facts

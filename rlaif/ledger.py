@@ -119,8 +119,7 @@ class RunFolder:
         """The facts that a finished stage was marked with; raises RunError where it is not finished."""
         if not self.done(stage):
             raise RunError(f"{self.path}: the stage {stage} is not finished, so there are no facts about it")
-        facts: dict[str, Any] = _read_json(self._mark(stage))["facts"]
-        return facts
+        return facts_of(self.path, stage)
 
     def journal(self, relative: str) -> Journal:
         """The journal of the calls in flight in a stage."""
@@ -217,6 +216,15 @@ class RunFolder:
         with replacing(path, self._lease.guard) as file:
             file.write(content.encode() + b"\n")
         return path
+
+
+def facts_of(run: Path, stage: str) -> dict[str, Any]:
+    """The facts that a finished stage of any run was marked with; raises RunError for a mark that is damaged."""
+    path = run / "ledger" / f"{stage}.json"
+    mark = _read_json(path)
+    if not isinstance(mark, dict) or not isinstance(facts := mark.get("facts"), dict):
+        raise RunError(f"{path} is damaged (it has no facts); remove it to have it made again")
+    return facts
 
 
 def _inside(root: Path, relative: str) -> Path:

@@ -36,6 +36,13 @@ class ConfigurationDiffers(RunError):
 
     def __init__(self, folder: Path, differing: dict[str, tuple[Any, Any]]) -> None:
         self.keys = sorted(differing)
+        loop = differing.get("run.alignment", (_ABSENT,))[0]
+        if loop != _ABSENT:
+            super().__init__(
+                f"{folder} is a run of jobs/{loop}_loop.py: go on with that job, or choose another run.name "
+                "(run.alignment differs)"
+            )
+            return
         lines = [f"  {key}: {differing[key][0]!r} in the run, {differing[key][1]!r} now" for key in self.keys]
         super().__init__(
             f"{folder} was started with another configuration:\n" + "\n".join(lines) + "\n"
@@ -93,9 +100,21 @@ def read_configuration(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no run folder: it has no {CONFIG_FILE}; name one, such as runs/demo") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is not YAML ({error}); restore it, or choose another run.name") from error
+        raise RunError(f"{path} is not YAML ({error}); restore it, or name another run") from error
     if not isinstance(kept, dict):
-        raise RunError(f"{path} is not a mapping of configuration keys; restore it, or choose another run.name")
+        raise RunError(
+            f"{path} is not a mapping of configuration keys, so the folder is no run of a loop; restore it, or name "
+            "another run"
+        )
+    return kept
+
+
+def loop_configuration(run: Path) -> dict[str, Any]:
+    """The configuration of a loop's run; raises RunError as `read_configuration`, and for another job's folder."""
+    kept = read_configuration(run)
+    # Jobs over several runs, and those without a policy, have folders with a configuration too.
+    if not {"policy", "learner"} <= kept.keys():
+        raise RunError(f"{run} is no run of a loop, by its {CONFIG_FILE}: name one of jobs/dpo_loop.py or ppo_loop.py")
     return kept
 
 

@@ -49,6 +49,14 @@ def test_another_configuration_is_refused_with_keys_and_values(tmp_path: Path) -
     RunFolder.open(tmp_path, "mine", CONFIGURATION).close()  # the refused attempt gave the lease back
 
 
+def test_a_run_of_the_other_loop_is_named_as_such(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, "mine", changed(run={"alignment": "ppo"})).close()
+    with pytest.raises(ConfigurationDiffers, match=r"mine is a run of jobs/ppo_loop\.py: ") as caught:
+        RunFolder.open(tmp_path, "mine", changed(run={"alignment": "dpo"}))
+    assert "run.alignment" in str(caught.value) and "own values" not in str(caught.value)
+    assert caught.value.keys == ["run.alignment"]
+
+
 def test_rounds_may_grow_and_never_shrink(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, "mine", CONFIGURATION).close()
     RunFolder.open(tmp_path, "mine", changed(run={"rounds": 3})).close()
