@@ -47,7 +47,8 @@ def launch(job: Callable[[Config], None], *, run_name: str | None = None, alignm
             if alignment is not None and values["run"].setdefault("alignment", alignment) != alignment:
                 given = values["run"]["alignment"]
                 raise ConfigurationError(
-                    f"run.alignment={given} is another job's: leave it out, each loop sets its own"
+                    f"run.alignment={given}, and jobs/{alignment}_loop.py aligns by {alignment}: take the other loop, "
+                    "or leave out what sets it (run.alignment, or experiment=ppo)"
                 )
             job(load_config(values, PROJECT))
         except MissingMandatoryValue as error:

@@ -65,6 +65,20 @@ def test_an_experiment_changes_the_defaults_and_an_override_the_experiment(start
     assert config.data.model_dump()["align"] == 7 and config.data.model_dump()["heldout"] == 8
 
 
+def test_an_experiment_of_one_loop_is_refused_by_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Config] = []
+    monkeypatch.setattr(sys, "argv", ["job.py", "experiment=ppo"])
+    launch(seen.append, alignment="ppo")
+    assert seen[0].run.alignment == "ppo"
+    with pytest.raises(SystemExit):
+        launch(seen.append, alignment="dpo")
+    line = capsys.readouterr().err
+    assert "run.alignment=ppo" in line and "jobs/dpo_loop.py" in line and "experiment=ppo" in line
+    assert len(seen) == 1
+
+
 def test_a_sweep_runs_the_job_once_for_each_choice(start: Start, tmp_path: Path) -> None:
     configs = start("-m", "pairs=strategy1,best_worst", "run.name=sweep-${pairs.strategy}", f"run.root={tmp_path}")
     assert [config.pairs.strategy for config in configs] == ["strategy1", "best_worst"]
