@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from argument_types import counted, positive
 from presets import configured
 
 from rlaif.config import Config
@@ -23,6 +24,7 @@ from rlaif.plan_needs import policy_bytes
 from rlaif.plan_trainings import language_model_of, settings_of
 from rlaif.reports.regions import REGIONS
 
+SIZES = sorted(f"{path.parent.name}/{path.stem}" for path in (CONFIGS / "size").glob("*/*.yaml") if path.stem != "tiny")
 STUDIES = 50_000
 TERA = 1e12
 # Operations a parameter and position: of a forward pass, of the gradients of activations, and of those of weights. The
@@ -43,18 +45,17 @@ class Paper:
 
 def papers(only: Sequence[str]) -> Iterator[Paper]:
     """Every policy in every size of a paper, or those that are named."""
-    for folder in sorted(path for path in (CONFIGS / "size").iterdir() if path.is_dir()):
-        for size in sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "tiny"):
-            name, large = f"{folder.name}/{size}", "_large" if size.startswith("70b") else ""
-            if only and name not in only:
-                continue
-            on_8, on_64 = (
-                configured(f"policy={folder.name}", f"policy.size={size}", f"cluster=gpus_{gpus}{large}")
-                for gpus in (8, 64)
-            )
-            settings = settings_of(on_8)
-            sized = policy_size(language_model_of(on_8), settings, on_8.learner.lora)
-            yield Paper(name, on_8, on_64, settings, sized)
+    for name in SIZES:
+        if only and name not in only:
+            continue
+        policy, size = name.split("/")
+        large = "_large" if size.startswith("70b") else ""
+        on_8, on_64 = (
+            configured(f"policy={policy}", f"policy.size={size}", f"cluster=gpus_{gpus}{large}") for gpus in (8, 64)
+        )
+        settings = settings_of(on_8)
+        sized = policy_size(language_model_of(on_8), settings, on_8.learner.lora)
+        yield Paper(name, on_8, on_64, settings, sized)
 
 
 def bytes_of(paper: Paper) -> list[str]:
@@ -87,16 +88,15 @@ def work_of(paper: Paper, prompt: int, report: int) -> list[str]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompt-tokens", type=int, required=True)
-    parser.add_argument("--report-tokens", type=int, required=True)
-    parser.add_argument("--only", nargs="*", default=[], metavar="POLICY/SIZE")
+    parser.add_argument("--prompt-tokens", type=counted, required=True)
+    parser.add_argument("--report-tokens", type=positive, required=True)
+    parser.add_argument("--only", nargs="*", default=[], choices=SIZES, metavar="POLICY/SIZE")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
-    if not (every := list(papers(given.only))):
-        raise SystemExit(f"error: no policy is called {', '.join(given.only)}: name them as argus/8b")
+    every = list(papers(given.only))
     weights = ["parameters that travel", "a weight sync", "received on gpus_8", "on gpus_64"]
     head = ["Bytes", *weights, "features: a study, 50,000", "a policy's folder"]
     print(markdown_table([head, *map(bytes_of, every)]))

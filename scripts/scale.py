@@ -15,6 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from argument_types import above_zero, amount, counted, positive
 from hydra import compose, initialize_config_dir
 
 from rlaif.files import RunError
@@ -22,6 +23,7 @@ from rlaif.launch import CONFIGS, sized
 from rlaif.metrics.run_rates import JudgeRates, RunRates, assumed_judge, rates_of
 from rlaif.metrics.scale import Actors, Counts
 from rlaif.metrics.scale_tables import scale_tables
+from rlaif.models.settings import PolicyError
 
 PRESETS = sorted(path.stem for path in (CONFIGS / "cluster").glob("gpus_*.yaml"))
 
@@ -37,8 +39,7 @@ def preset(name: str, readers: int) -> Actors:
 
 def fleets_of(rates: RunRates, given: argparse.Namespace) -> tuple[Actors, ...]:
     """The run's actors with what the command line sets, then those of presets."""
-    # Runs of earlier versions do not name their nodes.
-    own = replace(rates.actors, readers=given.readers * rates.config["cluster"].get("nodes", 1))
+    own = replace(rates.actors, readers=given.readers * rates.config.cluster.nodes)
     changed = {name: value for name in ("samplers", "ranks", "encoders") if (value := getattr(given, name))}
     if changed:
         own = replace(own, name="as given", **changed)
@@ -47,35 +48,22 @@ def fleets_of(rates: RunRates, given: argparse.Namespace) -> tuple[Actors, ...]:
 
 def counts_of(rates: RunRates, given: argparse.Namespace) -> Counts:
     """The run's counts at the size that the command line asks for."""
-    rounds = given.rounds or rates.counts.rounds
+    counts = rates.counts
+    counts = replace(
+        counts, rounds=given.rounds or counts.rounds, heldout_limit=given.heldout_limit or counts.heldout_limit
+    )
     if given.split is None:
-        return replace(rates.counts.of(given.studies), rounds=rounds)
+        return counts.of(given.studies)
     sft, align, heldout = given.split
-    return replace(rates.counts, sft=sft, align=align, heldout=heldout, rounds=rounds)
+    return replace(counts, sft=sft, align=align, heldout=heldout)
 
 
 def judges_of(rates: RunRates, given: argparse.Namespace) -> list[JudgeRates]:
     """The run's judges and those of the command line, at its prices."""
-    asked = [
-        assumed_judge(name, float(prompt), float(completion), rates.counts.candidates_a_case)
-        for name, prompt, completion in given.judge
-    ]
+    each = rates.counts.candidates_a_case
+    asked = [assumed_judge(name, prompt, completion, each) for name, prompt, completion in given.judge]
     judges = [*rates.judges, *asked]
     return [one.priced(*given.usd_per_million) for one in judges] if given.usd_per_million else judges
-
-
-def counted(text: str) -> int:
-    """A whole number, 0 or more, for argparse."""
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return number
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
 
 
 def arguments() -> argparse.Namespace:
@@ -85,14 +73,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--studies", type=positive, default=50_000)
     parser.add_argument("--split", type=counted, nargs=3, metavar=("SFT", "ALIGN", "HELDOUT"))
     parser.add_argument("--rounds", type=positive)
+    parser.add_argument("--heldout-limit", type=positive, help="held-out cases that are evaluated, at most")
     parser.add_argument("--scale-to", nargs="*", default=[], choices=PRESETS, metavar="PRESET")
     for name in ("samplers", "ranks", "encoders"):
         parser.add_argument(f"--{name}", type=positive, help="in the place of the run's own")
     parser.add_argument("--readers", type=positive, default=1, help="of the ingest, on each node")
     parser.add_argument("--judge", nargs=3, action="append", default=[], metavar=("NAME", "PROMPT", "ANSWER"))
-    parser.add_argument("--usd-per-million", type=float, nargs=2, metavar=("PROMPT", "ANSWER"))
-    parser.add_argument("--requests-per-minute", type=float)
-    return parser.parse_args()
+    parser.add_argument("--usd-per-million", type=amount, nargs=2, metavar=("PROMPT", "ANSWER"))
+    parser.add_argument("--requests-per-minute", type=above_zero)
+    given = parser.parse_args()
+    # Argparse has one type for the three: a name is no number.
+    for judge in given.judge:
+        try:
+            judge[1:] = map(above_zero, judge[1:])
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --judge {judge[0]}: {error}")
+    return given
 
 
 def main() -> None:
@@ -101,7 +97,7 @@ def main() -> None:
         rates = rates_of(given.run)
         judges = judges_of(rates, given)
         print(scale_tables(rates, counts_of(rates, given), fleets_of(rates, given), judges, given.requests_per_minute))
-    except (RunError, ValueError) as error:
+    except (RunError, PolicyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

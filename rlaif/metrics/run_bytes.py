@@ -52,7 +52,7 @@ def kept(rates: RunRates, counts: Counts) -> tuple[ByteCount, ...]:
     heldout = row_bytes(run / "heldout" / rates.last, HeldoutReport, "held-out reports")
     checkpoint = sum(path.stat().st_size for path in (last / "checkpoint").rglob("*") if path.is_file())
     policy = Measured(checkpoint, f"files of {rates.last}/checkpoint")
-    fine_tunes, pretrains = rates.config["policy"].get("path") is None, bool(rates.config["learner"]["pretrain"])
+    fine_tunes, pretrains = rates.config.policy.path is None, rates.config.learner.pretrain is not None
     policies = policy_folders(counts.rounds, fine_tunes=fine_tunes, pretrains=pretrains)
     told = [
         ByteCount("feature store", "a study", features_of(rates), counts.studies, "once"),
@@ -63,6 +63,8 @@ def kept(rates: RunRates, counts: Counts) -> tuple[ByteCount, ...]:
         ByteCount("held-out", "a report", heldout, counts.reports, "an evaluation"),
         ByteCount("policies", "a policy", policy, policies, "at most at once"),
     ]
+    if rates.config.reinforcement:
+        told = [one for one in told if one.what != "pairs"]
     if rows["comparisons"].value is not None:
         asked = counts.align * sum(one.questions_a_case for one in rates.judges if one.pairwise)
         told.insert(4, ByteCount("comparisons", "a question", rows["comparisons"], asked, "a round"))
@@ -71,11 +73,11 @@ def kept(rates: RunRates, counts: Counts) -> tuple[ByteCount, ...]:
 
 def sent(rates: RunRates, counts: Counts, fleets: Sequence[Actors]) -> tuple[ByteCount, ...]:
     """What goes over the network in a round: features from the shared file system, the rest between actors."""
-    told = messages(rates.path, rates.last, rates.config["run"]["target"])
+    told = messages(rates.path, rates.last, rates.config.run.target)
     features, weights = features_of(rates), weight_bytes(rates)
     return (
         ByteCount("features, samplers", "a case", features, counts.align, "a round"),
-        ByteCount("features, learners", "a pair", features, counts.learnt * passes(rates), "a round"),
+        ByteCount("features, learners", f"a {rates.learns_from}", features, counts.learnt * passes(rates), "a round"),
         ByteCount("features, evaluation", "a report", features, counts.reports, "a round"),
         ByteCount("candidates to the controller", "a candidate", told["candidate"], counts.candidates, "a round"),
         ByteCount("reports to each judge", "a case", told["reports"], counts.align, "a round"),
@@ -88,8 +90,8 @@ def passes(rates: RunRates) -> int:
     """How often the learners read a pair, with PPO a report, in a round: in every epoch, and before or beside the first
     for the reference, with a value head for its values too.
     """
-    valued = rates.config["run"].get("alignment") == "ppo" and rates.config["learner"]["ppo"]["advantage"] == "gae"
-    return rates.alignment.epochs + 1 + int(valued)
+    reinforcement = rates.config.reinforcement
+    return rates.alignment.epochs + 1 + int(reinforcement is not None and reinforcement.advantage == "gae")
 
 
 def row_bytes(folder: Path, record: type[Any], unit: str) -> Measured:
@@ -115,7 +117,7 @@ def features_of(rates: RunRates) -> Measured:
     keys = {key for key in ingested["feature_key"].to_pylist() if key}
     # A study may stand in two shards after a kill.
     held: dict[str, int] = {}
-    for shard in sorted(Path(rates.config["cache"]["root"]).glob("features/*/shard-*.safetensors")):
+    for shard in sorted(rates.config.cache.root.glob("features/*/shard-*.safetensors")):
         held |= {key: size for key, size in _bytes_by_key(shard).items() if key in keys}
     if held:
         total = sum(held.values())

@@ -5,22 +5,19 @@ Of the stages of a round the last one's seconds are taken: its engines and ranks
 stage was done in several attempts, its seconds are those of the last one, and only what that one made counts.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from rlaif.files import RunError
 from rlaif.judges.tournament import most_comparisons
+from rlaif.metrics.run_files import Facts, Mark, RunConfiguration, finished_run, mark_of
 from rlaif.metrics.scale import Actors, Counts, Measured, Training, busiest, short
 from rlaif.records import Candidate, Comparison, Ingested, Judgement
-from rlaif.run_configuration import CONFIG_FILE
 from rlaif.tables import Table
 
 _CHANGING = Measured(None, "engines came and went (sampler.max_actors): take a run without")
@@ -47,7 +44,7 @@ class JudgeRates:
         if not self.prompt_tokens:
             return 0.0
         heldout = 2 * counts.rounds if self.pairwise else counts.rounds + 1
-        return counts.align * counts.rounds * self.questions_a_case + counts.heldout * heldout
+        return counts.align * counts.rounds * self.questions_a_case + counts.evaluated * heldout
 
     def priced(self, prompt: float, completion: float) -> "JudgeRates":
         """The same at prices in US dollars a million tokens of prompts and of answers."""
@@ -56,13 +53,13 @@ class JudgeRates:
 
 @dataclass(frozen=True)
 class RunRates:
-    """What a run measured of its speed; `config` are the plain values that it was started with, `last` its last round.
+    """What a run measured of its speed; `config` is what it was started with, `last` its last round.
 
     Seconds are of one actor: of a reader, an encoder, a sampler, a rank; of `pairs`, of the controller.
     """
 
     path: Path
-    config: Mapping[str, Any]
+    config: RunConfiguration
     last: str
     counts: Counts
     actors: Actors
@@ -84,36 +81,42 @@ class RunRates:
     @property
     def on_gpus(self) -> bool:
         """Whether samplers and learners stood on GPUs."""
-        return bool(self.config["sampler"]["gpus"] and self.config["learner"]["gpus"])
+        return bool(self.config.sampler.gpus and self.config.learner.gpus)
+
+    @property
+    def learns_from(self) -> str:
+        """What one unit of learning is."""
+        return "report" if self.config.reinforcement else "pair"
 
 
 def rates_of(run: Path) -> RunRates:
     """The rates of a finished run.
 
-    Raises RunError for a folder that holds none, one that is not finished, or one whose last round sampled nothing.
+    Raises RunError for a folder that holds none, or one that is damaged; where the run is not finished, and where its
+    last round sampled nothing.
     """
-    summary = finished_summary(run)
-    config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
-    name = f"round-{len(summary['rounds']) - 1:03d}"
-    told, learner = summary["rounds"][-1], config["learner"]
-    align = learner[config["run"].get("alignment", "dpo")]
-    evaluated = _mark(run, f"heldout/{name}")["facts"]
-    studies = summary["studies"]
-    learnt = int(told.get("pairs", told.get("reports", 0)))
+    config, summary = finished_run(run)
+    name = f"round-{len(summary.rounds) - 1:03d}"
+    told, studies, sampler, learner = summary.rounds[-1], summary.studies, config.sampler, config.learner
+    evaluated = mark_of(run, f"heldout/{name}").facts
     counts = Counts(
-        sft=studies["sft"],
-        align=studies["align"],
-        heldout=studies["heldout"],
-        rounds=len(summary["rounds"]),
-        candidates_a_case=config["sampler"]["n"],
-        learnt_a_case=learnt / studies["align"],
-        reports_a_case=evaluated["reports"] / studies["heldout"] if studies["heldout"] else 0.0,
+        sft=studies.sft,
+        align=studies.align,
+        heldout=studies.heldout,
+        rounds=len(summary.rounds),
+        candidates_a_case=sampler.n,
+        learnt_a_case=told.learnt / studies.align,
+        reports_a_case=0.0,
+        heldout_limit=config.heldout.limit,
     )
-    samplers, ranks = config["sampler"]["actors"], learner["ranks"]
-    actors = Actors("as the run", samplers, ranks, readers=1, encoders=config["ingest"]["encoders"])
-    changing = _CHANGING if (config["sampler"].get("max_actors") or samplers) > samplers else None
-    fine_tunings = {name: _training(learner[name]) for name in ("pretrain", "sft") if learner[name]}
+    counts = replace(counts, reports_a_case=evaluated.reports / (counts.evaluated or 1))
+    actors = Actors("as the run", sampler.actors, learner.ranks, readers=1, encoders=config.ingest.encoders)
+    changing = _CHANGING if (sampler.max_actors or sampler.actors) > sampler.actors else None
+    fine_tunings = {name: one for name, one in (("pretrain", learner.pretrain), ("sft", learner.sft)) if one}
     candidates = Table(run / name / "candidates", Candidate).arrow(["token_ids", "sampled_at"])
+    if not len(candidates):
+        raise RunError(f"{run}/{name}/candidates is gone or empty: copy all of the run's folder, or name another run")
+    pairs = Measured(0.0, "PPO builds no pairs") if config.reinforcement else _paired(run, name, studies.align)
     read, encode = _ingested(run)
     return RunRates(
         path=run,
@@ -124,49 +127,20 @@ def rates_of(run: Path) -> RunRates:
         tokens=_tokens(candidates),
         read=read,
         encode=encode,
-        fine_tuning=_fine_tuning(run, fine_tunings, ranks),
-        sample=changing or _sampled(candidates, _mark(run, f"{name}/sample"), samplers),
-        pairs=_paired(run, name, studies["align"]),
-        learn=_learnt(told["seconds"]["learn"], learnt, _training(align), ranks),
-        evaluate=changing or _evaluated(evaluated, samplers),
+        fine_tuning=_fine_tuning(mark_of(run, "base").facts, fine_tunings, learner.ranks),
+        sample=changing or _sampled(candidates, mark_of(run, f"{name}/sample"), sampler.actors),
+        pairs=pairs,
+        learn=_learnt(told.seconds.learn, told.learnt, config, learner.ranks),
+        evaluate=changing or _evaluated(evaluated, sampler.actors),
         fine_tunings=tuple(fine_tunings.values()),
-        alignment=_training(align),
-        judges=_judges(run, config["sampler"]["n"]),
-        bypasses_store=summary.get("features") == "bypassed",
+        alignment=config.aligning,
+        judges=_judges(run, sampler.n),
+        bypasses_store=summary.features == "bypassed",
     )
 
 
-def finished_summary(run: Path) -> dict[str, Any]:
-    """The summary of a finished run of at least one round; raises RunError where there is none."""
-    path = run / "summary.json"
-    if not (run / CONFIG_FILE).is_file():
-        raise RunError(f"{run} is no run folder, it has no {CONFIG_FILE}: name one, such as runs/demo")
-    if not path.is_file():
-        raise RunError(f"{run} is not finished, it has no summary.json: give its command again, which goes on with it")
-    summary: dict[str, Any] = json.loads(path.read_bytes())
-    if summary.get("status") != "finished":
-        raise RunError(f"{path} says {summary.get('status')!r}, not finished: give the run's command again")
-    if not summary["rounds"]:
-        raise RunError(f"{run} has no round, so nothing was sampled or learnt: give its command with run.rounds=2")
-    if summary["rounds"][-1].get("given"):
-        raise RunError(f"{run}: its last round was taken from a file, and not sampled: give its command with one more")
-    return summary
-
-
-def _mark(run: Path, stage: str) -> dict[str, Any]:
-    path = run / "ledger" / f"{stage}.json"
-    if not path.is_file():
-        raise RunError(f"{run} has no stage {stage} in its ledger: it was copied in part; copy all of the folder")
-    mark: dict[str, Any] = json.loads(path.read_bytes())
-    return mark
-
-
-def _training(settings: Mapping[str, Any]) -> Training:
-    return Training(settings["epochs"], settings["batch"])
-
-
-def _started(mark: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(mark["finished_at"]) - timedelta(seconds=mark["facts"]["seconds"])
+def _started(mark: Mark) -> datetime:
+    return mark.finished_at - timedelta(seconds=mark.facts.seconds)
 
 
 def _tokens(candidates: pa.Table) -> Measured:
@@ -174,11 +148,11 @@ def _tokens(candidates: pa.Table) -> Measured:
     return Measured(total / len(candidates), f"{total:,} tokens / {len(candidates):,} candidates")
 
 
-def _sampled(candidates: pa.Table, mark: Mapping[str, Any], samplers: int) -> Measured:
+def _sampled(candidates: pa.Table, mark: Mark, samplers: int) -> Measured:
     """Judging, which goes on beside it, and the weight sync are in it."""
     fresh = candidates.filter(pc.greater_equal(candidates["sampled_at"], pa.scalar(_started(mark))))
-    seconds = mark["facts"]["seconds"]
-    if not len(fresh):
+    seconds = mark.facts.seconds
+    if not len(fresh) or not seconds:
         return Measured(None, "all candidates were there before the last attempt: take a run that was not stopped")
     tokens = pc.sum(pc.list_value_length(fresh["token_ids"])).as_py()
     rate = f"{short(tokens / seconds / samplers)} tokens a second each"
@@ -188,39 +162,39 @@ def _sampled(candidates: pa.Table, mark: Mapping[str, Any], samplers: int) -> Me
 
 
 def _paired(run: Path, name: str, cases: int) -> Measured:
-    if not (run / "ledger" / name / "pairs.json").is_file():
-        return Measured(0.0, "PPO builds no pairs")
-    seconds = _mark(run, f"{name}/pairs")["facts"]["seconds"]
+    seconds = mark_of(run, f"{name}/pairs").facts.seconds
     return Measured(seconds / cases, f"{seconds:.2f} s / {cases:,} cases")
 
 
-def _learnt(seconds: float, items: int, training: Training, ranks: int) -> Measured:
+def _learnt(seconds: float, items: int, config: RunConfiguration, ranks: int) -> Measured:
     """Loading, reference log-probs and the checkpoint's writing are in it."""
     if not items:
         return Measured(None, "the last round had nothing to learn from: see its dropped cases")
-    one_rank = busiest(items, (training,), ranks)
-    return Measured(seconds / one_rank, f"{seconds:.1f} s / {one_rank:,} pairs or reports of the busiest rank")
+    one_rank, units = busiest(items, (config.aligning,), ranks), "reports" if config.reinforcement else "pairs"
+    return Measured(seconds / one_rank, f"{seconds:.1f} s / {one_rank:,} {units} of the busiest rank")
 
 
-def _evaluated(facts: Mapping[str, Any], samplers: int) -> Measured:
-    seconds, reports = facts["seconds"], facts["reports"]
+def _evaluated(facts: Facts, samplers: int) -> Measured:
+    seconds, reports = facts.seconds, facts.reports
     if not reports:
         return Measured(None, "this run held nobody out")
     return Measured(seconds * samplers / reports, f"{seconds:.1f} s x {samplers} / {reports:,} reports")
 
 
-def _fine_tuning(run: Path, trainings: Mapping[str, Training], ranks: int) -> Measured:
+def _fine_tuning(facts: Facts, trainings: Mapping[str, Training], ranks: int) -> Measured:
     """Starting the learners is in it; a training whose policy came from the cache took none of its seconds."""
-    facts = _mark(run, "base")["facts"]
-    if not facts["trained"]:
+    if not facts.trained or not facts.cases:
         return Measured(None, "this run took its policy as it was: take one that fine-tunes")
-    if (ran := facts.get("ran")) is None:
+    if facts.start_from is not None:
+        return Measured(None, f"this run took its base from {facts.start_from}: ask that one")
+    if facts.ran is None:
         return Measured(None, "an earlier version made this run, and did not note what came from the cache")
+    ran = [training for name, training in trainings.items() if name in facts.ran]
     if not ran:
         return Measured(None, "this run took its base from the cache: take one with another cache.root")
-    one_rank = busiest(facts["cases"], [trainings[name] for name in ran], ranks)
-    made_of = f"{facts['seconds']:.1f} s, the learners' start in them / {one_rank:,} reports of the busiest rank"
-    return Measured(facts["seconds"] / one_rank, made_of)
+    one_rank = busiest(facts.cases, ran, ranks)
+    made_of = f"{facts.seconds:.1f} s, the learners' start in them / {one_rank:,} reports of the busiest rank"
+    return Measured(facts.seconds / one_rank, made_of)
 
 
 def _ingested(run: Path) -> tuple[Measured, Measured]:

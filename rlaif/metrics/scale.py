@@ -37,8 +37,8 @@ class Training:
 class Counts:
     """How many studies a run has of each split, and how much it makes of a case.
 
-    `learnt_a_case` are pairs, with PPO reports, that a case gives in a round; `reports_a_case` held-out reports of an
-    evaluation, those of the blind control included.
+    `learnt_a_case` are pairs, with PPO reports, that a case gives in a round; `reports_a_case` held-out reports of a
+    case that is evaluated, that of the blind control included; `heldout_limit` the most that are, whatever the size.
     """
 
     sft: int
@@ -48,6 +48,7 @@ class Counts:
     candidates_a_case: int
     learnt_a_case: float
     reports_a_case: float
+    heldout_limit: int | None
 
     @property
     def studies(self) -> int:
@@ -65,14 +66,17 @@ class Counts:
         return round(self.align * self.learnt_a_case)
 
     @property
+    def evaluated(self) -> int:
+        """Held-out cases of one evaluation."""
+        return self.heldout if self.heldout_limit is None else min(self.heldout, self.heldout_limit)
+
+    @property
     def reports(self) -> int:
         """Held-out reports of one evaluation."""
-        return round(self.heldout * self.reports_a_case)
+        return round(self.evaluated * self.reports_a_case)
 
     def of(self, studies: int) -> "Counts":
-        """So many studies in the same shares; ValueError for none."""
-        if studies < 1:
-            raise ValueError(f"{studies} studies are none: give 1 or more")
+        """So many studies in the same shares."""
         sft, heldout = (round(studies * one / self.studies) for one in (self.sft, self.heldout))
         return replace(self, sft=sft, align=studies - sft - heldout, heldout=heldout)
 

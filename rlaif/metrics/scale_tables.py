@@ -66,7 +66,7 @@ def stages(rates: RunRates, counts: Counts, fleets: Sequence[Actors]) -> tuple[S
     """The stages of a run: before the rounds, those of one round, and the rounds together.
 
     Without `run.staleness` the stages of a round follow each other; with 1, the next round is sampled while one is
-    learnt.
+    learnt, which PPO cannot: nor does it build pairs.
     """
     readers, encoders, engines = zip(*((one.readers, one.encoders, one.samplers) for one in fleets), strict=True)
     alone = [1] * len(fleets)
@@ -84,6 +84,7 @@ def stages(rates: RunRates, counts: Counts, fleets: Sequence[Actors]) -> tuple[S
     teaching = "ranks, no more than a batch has cases; gradients between nodes"
     asking, scoring = "engines; judges that ask a service; features", "engines; metrics in the controller"
     one_process = "one process, whatever the fleet; Ray's own work comes on top"
+    learning, by_reports = f"a {rates.learns_from} and epoch", rates.config.reinforcement is not None
     rows = controller_seconds(rates.path / rates.last)
     before = (
         spread("ingest: read, recipe", "a study", rates.read, counts.studies, readers, reading),
@@ -93,7 +94,7 @@ def stages(rates: RunRates, counts: Counts, fleets: Sequence[Actors]) -> tuple[S
     in_turn = (
         spread("sample and judge, a round", "a candidate", rates.sample, counts.candidates, engines, asking),
         spread("pairs, a round", "a case", rates.pairs, counts.align, alone, "the controller alone"),
-        learnt("learn, a round", "a pair and epoch", rates.learn, counts.learnt, [rates.alignment], "as fine-tuning"),
+        learnt("learn, a round", learning, rates.learn, counts.learnt, [rates.alignment], "as fine-tuning"),
         spread("evaluate, a round", "a report", rates.evaluate, counts.reports, engines, scoring),
     )
     beside = spread(
@@ -110,9 +111,9 @@ def stages(rates: RunRates, counts: Counts, fleets: Sequence[Actors]) -> tuple[S
             tuple(rounds_seconds(*parts, rounds=counts.rounds, staleness=staleness) for parts in of_fleets),
             "",
         )
-        for staleness in (0, 1)
+        for staleness in ((0,) if by_reports else (0, 1))
     )
-    return *before, *in_turn, beside, *together
+    return *before, *(one for one in in_turn if not (by_reports and one.each is rates.pairs)), beside, *together
 
 
 def _seconds(each: Measured, units: float) -> float:
@@ -140,11 +141,12 @@ def controller_seconds(folder: Path) -> Measured:
 
 def _head(rates: RunRates, counts: Counts) -> str:
     """What the tables are of."""
-    learnt = "pairs" if rates.config["run"].get("alignment", "dpo") == "dpo" else "reports to learn from"
+    learnt = "reports to learn from" if rates.config.reinforcement else "pairs"
+    limit = f", of which heldout.limit={counts.evaluated:,} are evaluated" if counts.evaluated < counts.heldout else ""
     where = "on GPUs" if rates.on_gpus else "without GPUs: its actors, and those of every column, are CPU actors"
     return (
         f"{counts.studies:,} studies: {counts.sft:,} to fine-tune on, {counts.align:,} to align on, "
-        f"{counts.heldout:,} held out; rounds: {counts.rounds}. Of the run `{rates.path.name}`, {rates.last}: "
+        f"{counts.heldout:,} held out{limit}; rounds: {counts.rounds}. Of the run `{rates.path.name}`, {rates.last}: "
         f"{short(rates.tokens.value or 0.0)} tokens a candidate, {counts.learnt_a_case:.2f} {learnt} a case. It ran "
         f"{where}.\n"
     )

@@ -96,7 +96,15 @@ def build_run(root: Path, judgements: list[Judgement], comparisons: list[Compari
         "sampler": {"actors": 2, "n": N, "gpus": 0.0},
         "ingest": {"encoders": 1},
         "cluster": {"nodes": 3},
-        "learner": {"ranks": 2, "gpus": 0.0, "pretrain": None, "sft": training(2, 4), "dpo": training(1, 2)},
+        "heldout": {"limit": None},
+        "learner": {
+            "ranks": 2,
+            "gpus": 0.0,
+            "pretrain": None,
+            "sft": training(2, 4),
+            "dpo": training(1, 2),
+            "ppo": training(1, 2) | {"advantage": "gae"},
+        },
     }
     with RunFolder.open(root, "small", configuration) as run:
         studies = [
@@ -159,7 +167,7 @@ def small(finished: Path, tmp_path: Path) -> Path:
 
 def test_a_runs_rates_are_of_one_actor(finished: Path) -> None:
     rates = rates_of(finished)
-    assert rates.counts == Counts(6, 4, 2, 1, N, 0.75, 2.0)
+    assert rates.counts == Counts(6, 4, 2, 1, N, 0.75, 2.0, None)
     assert rates.tokens.value == TOKENS
     # Only what the last attempt sampled: 4 of 8 in 100 s, by 2 engines.
     assert rates.sample.value == 100.0 * 2 / 4
@@ -302,7 +310,94 @@ def test_the_command_line_counts_readers_by_node_and_takes_none_to_fine_tune_on(
     assert "| fine-tuning | - | 0 | 0 s | 0 s |" in told
 
 
+def test_at_most_so_many_are_held_out_at_any_size(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, mark = small / "config.yaml", small / "ledger" / "heldout" / "round-000.json"
+    config.write_text(config.read_text().replace("limit: null", "limit: 1"))
+    mark.write_text(mark.read_text().replace('"reports": 4', '"reports": 2'))
+    rates = rates_of(small)
+    # One case of two, with its control.
+    assert rates.counts.reports_a_case == 2.0 and rates.counts.reports == 2
+    assert rates.counts.of(1200).reports == 2
+    assert assumed_judge("gpt4", 500, 20, N).questions(rates.counts) == 4 * N + 1 * 2
+    monkeypatch.syspath_prepend(PROJECT / "scripts")
+    from scale import main
+
+    monkeypatch.setattr(sys, "argv", ["scale.py", str(small), "--split", "0", "400", "200", "--heldout-limit", "150"])
+    main()
+    told = capsys.readouterr().out
+    assert "200 held out, of which heldout.limit=150 are evaluated" in told and "| held-out | " in told
+    assert "| evaluate, a round | 8 s a report | 300 |" in told
+
+
+def test_reinforcement_learns_from_reports_builds_no_pairs_and_never_samples_ahead(small: Path) -> None:
+    config, summary = small / "config.yaml", small / "summary.json"
+    config.write_text(config.read_text().replace("alignment: dpo", "alignment: ppo"))
+    summary.write_text(summary.read_text().replace('"pairs": 3', '"reports": 7'))
+    (small / "ledger" / "round-000" / "pairs.json").unlink()
+    shutil.rmtree(small / "round-000" / "pairs")
+    rates = rates_of(small)
+    assert passes(rates) == 3
+    text = scale_tables(rates, rates.counts, [FLEET], rates.judges, None)
+    assert "staleness=1" not in text and "staleness=0" in text
+    assert "pair" not in text
+    assert "1.75 reports to learn from a case" in text and "3 s a report and epoch" in text
+
+
+def test_a_base_of_another_run_tells_nothing_of_fine_tuning(small: Path) -> None:
+    mark = small / "ledger" / "base.json"
+    known = json.loads(mark.read_text())
+    # Runs before this one noted the trainings of the other run as their own, of no seconds.
+    facts = {"seconds": 0.0, "trained": True, "cases": 6, "ran": ["sft"], "start_from": "/runs/first"}
+    mark.write_text(json.dumps(known | {"facts": facts}))
+    told = rates_of(small).fine_tuning
+    assert told.value is None and told.made_of == "this run took its base from /runs/first: ask that one"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--requests-per-minute", "0"], "--requests-per-minute: 0 is no number above 0"),
+        (["--requests-per-minute", "-5"], "-5 is no number above 0"),
+        (["--requests-per-minute", "nan"], "nan is no number above 0"),
+        (["--usd-per-million", "x", "1"], "--usd-per-million: x is no number of 0 or more"),
+        (["--judge", "gpt4", "-500", "20"], "--judge gpt4: -500 is no number above 0"),
+        (["--judge", "gpt4", "500", "nan"], "--judge gpt4: nan is no number above 0"),
+        (["--studies", "9" * 500], "is no whole number from 1 to 1,000,000,000"),
+        (["--split", "a", "2", "3"], "--split: a is no whole number from 0 to 1,000,000,000"),
+        (["--split", "1", "2", "3" * 5000], "is no whole number from 0 to 1,000,000,000"),
+    ],
+)
+def test_a_command_line_that_cannot_be_is_refused_in_a_sentence(
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "scripts")
+    from scale import main
+
+    monkeypatch.setattr(sys, "argv", ["scale.py", str(finished), *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert caught.value.code == 2 and said in last and len(last) < 200
+
+
 Spoil = Callable[[Path], object]
+
+
+def written(name: str, text: str) -> Spoil:
+    return lambda run: (run / name).write_text(text)
+
+
+def summarised(**changed: Any) -> Spoil:
+    """Changes keys of the summary."""
+    return lambda run: (run / "summary.json").write_text(
+        json.dumps(json.loads((run / "summary.json").read_text()) | changed)
+    )
 
 
 @pytest.mark.parametrize(
@@ -310,13 +405,24 @@ Spoil = Callable[[Path], object]
     [
         (lambda run: (run / "config.yaml").unlink(), "is no run folder"),
         (lambda run: (run / "summary.json").unlink(), "is not finished"),
-        (lambda run: (run / "summary.json").write_text('{"status": "stopped"}'), "says 'stopped'"),
-        (lambda run: (run / "summary.json").write_text('{"status": "finished", "rounds": []}'), "has no round"),
-        (
-            lambda run: (run / "summary.json").write_text('{"status": "finished", "rounds": [{"given": {"a": 1}}]}'),
-            "taken from a file",
-        ),
+        (summarised(rounds=[]), "has no round"),
+        (summarised(rounds=[{"given": {"a": 1}, "pairs": 1, "seconds": {"learn": 1.0}}]), "taken from a file"),
         (lambda run: (run / "ledger" / "base.json").unlink(), "has no stage base"),
+        # Torn, or not what was written there.
+        (written("summary.json", '{"status": "fin'), r"summary\.json is damaged \(Invalid JSON"),
+        (written("summary.json", "null"), r"summary\.json is damaged"),
+        (summarised(studies=None), r"summary\.json is damaged \(studies: "),
+        (summarised(rounds=[{"pairs": 3, "seconds": {}}]), r"damaged \(rounds\.0\.seconds\.learn: Field required"),
+        (summarised(rounds=[{"seconds": {"learn": 1.0}}]), "neither pairs nor reports"),
+        (written("ledger/base.json", "{"), r"base\.json is damaged"),
+        (written("ledger/round-000/sample.json", '{"facts": {}}'), r"sample\.json is damaged \(finished_at"),
+        (written("config.yaml", "a: [1"), r"config\.yaml is not YAML"),
+        (written("config.yaml", "policy: {}\nlearner: {}"), r"config\.yaml is damaged \(run: Field required"),
+        (lambda run: shutil.rmtree(run / "round-000" / "candidates"), "round-000/candidates is gone or empty"),
+        # Another job's folder, or nobody's.
+        (written("config.yaml", "job: regimes"), "is no run of a loop"),
+        (written("config.yaml", ""), "is no run of a loop"),
+        (written("config.yaml", "run: {}\nscore: {}"), "is no run of a loop"),
     ],
 )
 def test_a_folder_that_tells_nothing_is_refused_with_what_to_do(small: Path, spoil: Spoil, said: str) -> None:

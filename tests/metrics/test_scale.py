@@ -1,5 +1,6 @@
 """From what a small run took to what a large one takes: known numbers, by hand."""
 
+import sys
 from types import SimpleNamespace as Having
 
 import pytest
@@ -18,12 +19,10 @@ def test_the_busiest_rank_takes_its_share_of_every_batch() -> None:
 
 
 def test_more_studies_keep_their_shares() -> None:
-    counts = Counts(2000, 800, 200, 2, 6, 0.9, 2.0).of(50_000)
+    counts = Counts(2000, 800, 200, 2, 6, 0.9, 2.0, None).of(50_000)
     assert (counts.sft, counts.align, counts.heldout) == (33_333, 13_334, 3_333)
     assert counts.studies == 50_000
     assert (counts.candidates, counts.learnt, counts.reports) == (80_004, 12_001, 6_666)
-    with pytest.raises(ValueError, match="give 1 or more"):
-        counts.of(0)
 
 
 def test_rounds_with_and_without_sampling_beside_learning() -> None:
@@ -66,3 +65,24 @@ def test_operations_of_a_language_model(monkeypatch: pytest.MonkeyPatch) -> None
     assert work_of(paper, prompt=40, report=250)[4] == "6 a parameter"
     learner.lora = "adapters"
     assert work_of(paper, prompt=40, report=250)[4] == "4 a parameter"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prompt-tokens", "-40"], "--prompt-tokens: -40 is no whole number from 0"),
+        (["--report-tokens", "0"], "--report-tokens: 0 is no whole number from 1"),
+        (["--only", "rgro/135m", "argus/9b"], "--only: invalid choice: 'argus/9b'"),
+    ],
+)
+def test_a_size_that_no_paper_has_and_lengths_that_cannot_be_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "scripts")
+    from paper_scale import main
+
+    given = ["paper_scale.py", "--prompt-tokens", "40", "--report-tokens", "250", "--only", "rgro/135m"]
+    monkeypatch.setattr(sys, "argv", [*given, *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2 and said in capsys.readouterr().err
