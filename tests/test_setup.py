@@ -16,11 +16,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Modules of benchmarks/ and tests/servers/ are found by name, as their users find them.
+# Modules of these folders are found by name, as their users find them.
 OWN = {
     "rlaif",
     "actors",
-    *(path.stem for at in ("benchmarks", "tests/servers", "tests/actors") for path in (PROJECT / at).glob("*.py")),
+    *(
+        path.stem
+        for at in ("benchmarks", "scripts", "tests/servers", "tests/actors")
+        for path in (PROJECT / at).glob("*.py")
+    ),
 }
 # Its metadata pins an old Python and torch, so that it stands in the pinned list alone.
 PINNED_ONLY = {"green_score"}
