@@ -19,7 +19,7 @@ class MetricSettings(Section):
     bert_score: Path | None
     """A Hugging Face model for BERTScore."""
     bert_score_layer: int | None
-    """The layer whose embeddings are compared; null: bert-score's own choice for models that it knows, else the last."""
+    """The layer whose embeddings are compared; null: bert-score's choice for models that it knows, else the last."""
     ratescore: Path | None
     """A folder with `ner` (RaTE-NER-Deberta) and `embeddings` (BioLORD-2023-C)."""
     radgraph: Path | None

@@ -1,0 +1,94 @@
+"""Intervals, paired differences, effects and pooled seeds of metrics, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from rlaif.metrics.intervals import bootstrap
+from rlaif.metrics.measures.measured import Measured, Signature, from_sums, from_values
+from rlaif.metrics.measures.statistics import Reported, difference_of, interval_of, pooled_of
+
+PLAIN = Signature("by hand", "words", "sample_mean")
+
+
+def reported(values: list[float], patients: list[str], cases: list[str] | None = None) -> Reported:
+    return Reported(from_values("m", PLAIN, np.array(values)), patients, cases or [f"c{n}" for n in range(len(values))])
+
+
+def ratio(tops: list[float], bottoms: list[float]) -> Measured:
+    def combine(sums: np.ndarray) -> np.ndarray:
+        return sums[:, 0] / sums[:, 1]
+
+    return from_sums("ratio", PLAIN, np.column_stack([tops, bottoms]), combine)
+
+
+def test_the_interval_of_a_mean_is_that_of_whole_patients() -> None:
+    values, patients = [0.0, 1.0, 1.0, 0.5], ["a", "a", "b", "c"]
+    one = interval_of(reported(values, patients), resamples=4000)
+    other = bootstrap(values, patients, resamples=4000)
+    assert one is not None and one.mean == other.mean == 0.625 and one.n == 4
+    assert one.low == pytest.approx(other.low, abs=0.02) and one.high == pytest.approx(other.high, abs=0.02)
+    # A single patient: every resample is the same.
+    alone = interval_of(reported(values, ["a"] * 4), resamples=100)
+    assert alone is not None and (alone.low, alone.mean, alone.high) == (0.625, 0.625, 0.625)
+
+
+def test_reports_without_a_value_do_not_count() -> None:
+    one = interval_of(reported([1.0, np.nan, 0.0], ["a", "b", "c"]), resamples=200)
+    assert one is not None and one.mean == 0.5 and one.n == 2
+    assert interval_of(reported([np.nan], ["a"]), resamples=200) is None
+
+
+def test_a_corpus_figure_is_of_sums_and_not_of_means() -> None:
+    one = interval_of(Reported(ratio([1, 9], [1, 99]), ["a", "b"], ["c0", "c1"]), resamples=500)
+    assert one is not None and one.mean == pytest.approx(0.1)
+    # Resamples of two patients: both of a (1), both of b (1/11), or the whole.
+    assert one.high == pytest.approx(1.0) and one.low == pytest.approx(1 / 11)
+
+
+def test_a_difference_is_of_the_common_cases_of_the_same_patients() -> None:
+    first = reported([0.0, 0.4, 0.9], ["a", "b", "x"], ["c0", "c1", "only here"])
+    second = reported([0.7, 0.2], ["b", "a"], ["c1", "c0"])
+    one = difference_of(first, second, resamples=500)
+    assert one is not None and one.mean == pytest.approx(0.25) and one.n == 2
+    # Patients gained 0.2 and 0.3: mean 0.25, standard deviation 0.0707.
+    assert one.effect == pytest.approx(0.25 / (0.1 / 2**0.5)) and one.low == pytest.approx(0.2)
+    assert one.high == pytest.approx(0.3)
+    assert difference_of(first, reported([1.0], ["z"], ["elsewhere"]), resamples=10) is None
+
+
+def test_a_shift_that_is_equal_for_all_has_no_width_and_no_effect() -> None:
+    first = reported([0.1, 0.4, 0.6], ["a", "b", "c"])
+    second = reported([0.2, 0.5, 0.7], ["a", "b", "c"])
+    one = difference_of(first, second, resamples=300)
+    assert one is not None and one.low == pytest.approx(0.1) and one.high == pytest.approx(0.1) and one.effect is None
+
+
+def test_a_case_without_a_value_on_one_side_is_in_neither() -> None:
+    one = difference_of(reported([0.0, 0.5], ["a", "b"]), reported([np.nan, 1.0], ["a", "b"]), resamples=50)
+    assert one is not None and one.mean == 0.5 and one.n == 1
+
+
+def test_seeds_count_alike_and_their_spread_is_told() -> None:
+    seeds = [reported([0.2, 0.4], ["a", "b"]), reported([0.6], ["a"])]
+    one = pooled_of(seeds, same_patients=False, resamples=2000)
+    assert one is not None and one.mean == pytest.approx(0.45) and one.seeds == 2 and one.n == 3
+    assert one.spread == pytest.approx(0.3 / 2**0.5)
+    # The second seed has one patient, so only the first varies: means of 0.2, 0.3 and 0.4.
+    assert one.low == pytest.approx(0.4) and one.high == pytest.approx(0.5)
+
+
+def test_seeds_on_the_same_patients_vary_together() -> None:
+    seeds = [reported([0.0, 1.0], ["a", "b"]) for _ in range(3)]
+    together = pooled_of(seeds, same_patients=True, resamples=3000)
+    apart = pooled_of(seeds, same_patients=False, resamples=3000)
+    assert together is not None and apart is not None and together.mean == apart.mean == 0.5
+    # The same two patients in all seeds are no more evidence than in one: half of the resamples have but one of them.
+    assert (together.low, together.high) == (0.0, 1.0) and apart.low > 0.0 and apart.high < 1.0
+    assert together.spread == 0.0
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values, patients = list(np.random.default_rng(5).random(40)), [f"p{n % 17}" for n in range(40)]
+    assert interval_of(reported(values, patients), resamples=300) == interval_of(
+        reported(values, patients), resamples=300
+    )
