@@ -17,7 +17,7 @@ from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of
 from rlaif.ledger import RunFolder
-from rlaif.metrics.page import write_page
+from rlaif.metrics.page.writing import write_page
 from rlaif.metrics.summary import summarise
 from rlaif.metrics.table import result_table
 from rlaif.models.settings import read_settings

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from rlaif.metrics.page_images import LUNG_WINDOW, Slice, informative_indices, slices_at
+from rlaif.metrics.page.images import LUNG_WINDOW, Slice, informative_indices, slices_at
 from rlaif.volumes.recipes import Recipe
 from rlaif.volumes.resampling import apply
 from rlaif.volumes.volume import Orientation, Volume

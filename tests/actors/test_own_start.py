@@ -13,7 +13,7 @@ from actors.preparation import TooManyBad
 from actors.rounds import make_pairs
 from rlaif.config import ConfigurationError
 from rlaif.ledger import RunFolder
-from rlaif.metrics.page_tables import rounds_table
+from rlaif.metrics.page.tables import rounds_table
 from rlaif.metrics.summary import _lengths, _round
 from rlaif.preferences.examples import Answer, examples_of
 from rlaif.preferences.own_file import OwnFileError

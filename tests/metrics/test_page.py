@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.metrics.page import write_page
+from rlaif.metrics.page.writing import write_page
 from rlaif.records import Pair
 
 MINUS = "\N{MINUS SIGN}"

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlaif.metrics.page_curves import alignment_charts, histogram, nice_ticks, score_shares, tick_labels
-from rlaif.metrics.page_examples import compared
-from rlaif.metrics.page_forest import forest
-from rlaif.metrics.page_images import informative_indices, slices_of
-from rlaif.metrics.page_sentences import blind_words, duration, headline
+from rlaif.metrics.page.curves import alignment_charts, histogram, nice_ticks, score_shares, tick_labels
+from rlaif.metrics.page.examples import compared
+from rlaif.metrics.page.forest import forest
+from rlaif.metrics.page.images import informative_indices, slices_of
+from rlaif.metrics.page.sentences import blind_words, duration, headline
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rlaif.metrics.display import display_of, judge_displays
-from rlaif.metrics.page import write_page
-from rlaif.metrics.page_guards import guards_section
-from rlaif.metrics.page_judges import judges_section
+from rlaif.metrics.page.guards import guards_section
+from rlaif.metrics.page.judges import judges_section
+from rlaif.metrics.page.writing import write_page
 from rlaif.records import Judgement
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"

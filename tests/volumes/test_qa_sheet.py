@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from rlaif.metrics.page_images import Slice
+from rlaif.metrics.page.images import Slice
 from rlaif.volumes.qa_sheet import qa_row, qa_sheet
 from rlaif.volumes.recipes import RECIPES, Window
 from rlaif.volumes.volume import Volume

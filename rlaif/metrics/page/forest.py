@@ -14,7 +14,7 @@ from rlaif.metrics.display import (
     ordered,
     verdict_of,
 )
-from rlaif.metrics.page_curves import Tick, ticks
+from rlaif.metrics.page.curves import Tick, ticks
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import jinja2
 
 from rlaif.metrics.display import judge_displays
 from rlaif.metrics.outages import outages_in_words
-from rlaif.metrics.page_examples import StudyIndex, bounded, heldout_examples, pair_examples
-from rlaif.metrics.page_figures import histograms, learning_charts
-from rlaif.metrics.page_forest import forest
-from rlaif.metrics.page_guards import guards_section
-from rlaif.metrics.page_judges import judges_section
-from rlaif.metrics.page_run import judge_scales, read_json, read_rows
-from rlaif.metrics.page_sentences import blind_rows, blind_words, duration, headline, typographic
-from rlaif.metrics.page_tables import facts, flattened, results, rounds_table, stages
+from rlaif.metrics.page.examples import StudyIndex, bounded, heldout_examples, pair_examples
+from rlaif.metrics.page.figures import histograms, learning_charts
+from rlaif.metrics.page.forest import forest
+from rlaif.metrics.page.guards import guards_section
+from rlaif.metrics.page.judges import judges_section
+from rlaif.metrics.page.run_tables import judge_scales, read_json, read_rows
+from rlaif.metrics.page.sentences import blind_rows, blind_words, duration, headline, typographic
+from rlaif.metrics.page.tables import facts, flattened, results, rounds_table, stages
 
 _CONFIG_LIMIT = 60_000
 _QUARANTINE_ROWS = 20

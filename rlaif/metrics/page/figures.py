@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from rlaif.metrics.display import column_label
-from rlaif.metrics.page_curves import Chart, alignment_charts, histogram, score_shares, sft_chart
-from rlaif.metrics.page_run import learning_steps, read_table, round_folders
+from rlaif.metrics.page.curves import Chart, alignment_charts, histogram, score_shares, sft_chart
+from rlaif.metrics.page.run_tables import learning_steps, read_table, round_folders
 
 
 def learning_charts(run: Path) -> list[Chart]:

@@ -15,9 +15,9 @@ from rlaif.metrics.display import (
     policy_columns,
     scale_text,
 )
-from rlaif.metrics.page_examples import bounded
-from rlaif.metrics.page_sentences import typographic
-from rlaif.metrics.page_tables import reasons
+from rlaif.metrics.page.examples import bounded
+from rlaif.metrics.page.sentences import typographic
+from rlaif.metrics.page.tables import reasons
 
 NONE = "\N{EN DASH}"
 _NAME_LIMIT = 48

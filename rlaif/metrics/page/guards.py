@@ -15,10 +15,10 @@ from rlaif.metrics.display import (
     verdict_of,
 )
 from rlaif.metrics.guards import MATCHED_LENGTH
-from rlaif.metrics.page_examples import bounded
-from rlaif.metrics.page_forest import ForestPanel, forest_panel
-from rlaif.metrics.page_judges import figure_text
-from rlaif.metrics.page_sentences import training_judges, typographic
+from rlaif.metrics.page.examples import bounded
+from rlaif.metrics.page.forest import ForestPanel, forest_panel
+from rlaif.metrics.page.judges import figure_text
+from rlaif.metrics.page.sentences import training_judges, typographic
 
 _MOST_WARNINGS = 20
 _WARNING_LIMIT = 600

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.metrics.display import display_of, is_number, main_metric, number_text
-from rlaif.metrics.page_images import SliceRow, study_slices
-from rlaif.metrics.page_run import read_rows, round_folders
+from rlaif.metrics.page.images import SliceRow, study_slices
+from rlaif.metrics.page.run_tables import read_rows, round_folders
 from rlaif.volumes.source import VolumeSource
 
 _TEXT_LIMIT = 4000

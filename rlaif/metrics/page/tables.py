@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rlaif.metrics.display import Judges, column_label, display_of, interval_text, ordered, policy_columns, verdict_of
-from rlaif.metrics.page_examples import bounded
-from rlaif.metrics.page_sentences import duration, typographic
+from rlaif.metrics.page.examples import bounded
+from rlaif.metrics.page.sentences import duration, typographic
 
 
 def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
