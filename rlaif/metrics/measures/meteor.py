@@ -1,0 +1,81 @@
+"""METEOR of reports, by NLTK with WordNet's synonyms."""
+
+import re
+from collections.abc import Sequence
+from functools import cache, lru_cache, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlaif.metrics.measures.by_report import ByReport, as_rows
+from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_values
+from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.wordnet import synonyms, wordnet_folder
+from rlaif.metrics.stems import RememberedStems
+
+# Hugging Face evaluate's defaults, which Reg2RG, M3D and their followers use.
+ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_REMEMBERED = 1 << 14
+# Characters of a sentence that is worth remembering.
+_LONGEST_REMEMBERED = 400
+
+
+def measure(settings: MetricSettings) -> Measure:
+    """`meteor` (Lavie and Agarwal 2007): the mean over reports; a reference without words has none.
+
+    Raises NotAvailable where WordNet is missing.
+    """
+    folder = wordnet_folder(settings.wordnet)
+    return ByReport(partial(_rows, folder), partial(_measured, folder))
+
+
+def _rows(folder: str, pairs: Sequence[ReportPair]) -> NDArray[np.float64]:
+    from nltk.translate.meteor_score import single_meteor_score
+
+    meteor = partial(
+        single_meteor_score, stemmer=RememberedStems(), wordnet=synonyms(folder), alpha=ALPHA, beta=BETA, gamma=GAMMA
+    )
+    rows = []
+    for pair in pairs:
+        reference = meteor_words(pair.reference)
+        rows.append([meteor(reference, meteor_words(pair.candidate)) if reference else np.nan])
+    return as_rows(rows, 1)
+
+
+def _measured(folder: str, rows: NDArray[np.float64]) -> list[Measured]:
+    import nltk
+
+    signature = Signature(
+        f"nltk {nltk.__version__}, WordNet {synonyms(folder).version}",
+        "NLTKWordTokenizer of sentences, which end at . ! ? before white space; lower case",
+        "sample_mean",
+        f"alpha {ALPHA:g}, beta {BETA:g}, gamma {GAMMA:g}; Porter stems",
+    )
+    return [from_values("meteor", signature, rows[:, 0])]
+
+
+def meteor_words(text: str) -> list[str]:
+    """A report's words and signs: its sentences by NLTK's Treebank tokeniser, which expects single sentences.
+
+    Hugging Face finds the sentences with Punkt's model instead, which is a download; the two differ at abbreviations.
+    """
+    words: list[str] = []
+    for sentence in _SENTENCE_END.split(text.strip()):
+        words += _remembered(sentence) if len(sentence) <= _LONGEST_REMEMBERED else _words_of(sentence)
+    return words
+
+
+def _words_of(sentence: str) -> tuple[str, ...]:
+    return tuple(_tokeniser().tokenize(sentence))
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(_words_of)
+
+
+@cache
+def _tokeniser() -> Any:
+    from nltk.tokenize import NLTKWordTokenizer
+
+    return NLTKWordTokenizer()
