@@ -19,8 +19,8 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
     """The summary of a run whose rounds are done; `head` (name, policy, judge, …) goes first."""
     names = [f"round-{number:03d}" for number in range(rounds)]
     reports = {name: scored_reports(run.path, name) for name in ("base", *names)}
-    heldout = {name: _intervals(_only(rows, control=False), resamples) for name, rows in reports.items()}
-    blind = {name: _intervals(_only(rows, control=True), resamples) for name, rows in reports.items()}
+    heldout = {name: heldout_intervals(_only(rows, control=False), resamples) for name, rows in reports.items()}
+    blind = {name: heldout_intervals(_only(rows, control=True), resamples) for name, rows in reports.items()}
     last = names[-1] if names else "base"
     base = _only(reports["base"], control=False)
     return {
@@ -48,14 +48,14 @@ def summarise(run: RunFolder, head: dict[str, Any], rounds: int, *, resamples: i
             reports,
             resamples=resamples,
         ),
-        "gain": _differences(base, _only(reports[last], control=False), resamples) if names else {},
+        "gain": heldout_differences(base, _only(reports[last], control=False), resamples) if names else {},
         "blind_control": {
             **{name: intervals for name, intervals in blind.items() if intervals},
             "difference": {
                 name: difference
                 for name in dict.fromkeys(("base", last))
                 if (
-                    difference := _differences(
+                    difference := heldout_differences(
                         _only(reports[name], control=False), _only(reports[name], control=True), resamples
                     )
                 )
@@ -111,7 +111,8 @@ def _only(rows: Iterable[HeldoutReport], *, control: bool) -> list[HeldoutReport
     return [row for row in rows if row.control == control]
 
 
-def _intervals(rows: list[HeldoutReport], resamples: int) -> dict[str, Any]:
+def heldout_intervals(rows: list[HeldoutReport], resamples: int) -> dict[str, Any]:
+    """Each metric's mean over held-out reports, with its interval by patients."""
     intervals = {}
     for metric in _metrics(rows):
         known = [row for row in rows if metric in row.metrics]
@@ -121,7 +122,7 @@ def _intervals(rows: list[HeldoutReport], resamples: int) -> dict[str, Any]:
     return intervals
 
 
-def _differences(first: list[HeldoutReport], second: list[HeldoutReport], resamples: int) -> dict[str, Any]:
+def heldout_differences(first: list[HeldoutReport], second: list[HeldoutReport], resamples: int) -> dict[str, Any]:
     """For each metric the paired difference second - first."""
     patients = {row.case_id: row.patient_id for row in first}
     differences = {}
