@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rlaif.metrics.measures.by_report import ByReport, as_rows
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_values
 from rlaif.metrics.measures.settings import MetricSettings
-from rlaif.metrics.measures.wordnet import synonyms, wordnet_folder
+from rlaif.metrics.measures.wordnet import synonyms, wordnet_folder, wordnet_version
 from rlaif.metrics.stems import RememberedStems
 
 # Hugging Face evaluate's defaults, which Reg2RG, M3D and their followers use.
@@ -48,7 +48,7 @@ def _measured(folder: str, rows: NDArray[np.float64]) -> list[Measured]:
     import nltk
 
     signature = Signature(
-        f"nltk {nltk.__version__}, WordNet {synonyms(folder).version}",
+        f"nltk {nltk.__version__}, WordNet {wordnet_version(folder)}",
         "NLTKWordTokenizer of sentences, which end at . ! ? before white space; lower case",
         "sample_mean",
         f"alpha {ALPHA:g}, beta {BETA:g}, gamma {GAMMA:g}; Porter stems",

@@ -1,12 +1,15 @@
 """WordNet's synonyms for METEOR, read by NLTK straight from the database files, without a download."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import Path as ZipPath
 
 from rlaif.metrics.measures.settings import NotAvailable
 
@@ -14,6 +17,7 @@ from rlaif.metrics.measures.settings import NotAvailable
 DEBIAN = Path("/usr/share/wordnet")
 _PARTS = ("adj", "adv", "noun", "verb")
 FILES = tuple(name for part in _PARTS for name in (f"index.{part}", f"data.{part}", f"{part}.exc"))
+_LINES_OF_LICENCE = 40
 _HOW = "install Debian's wordnet-base, or set metrics.wordnet to a folder with WordNet's files"
 
 # The lexicographer files in the order of their numbers, as the manual page lexnames(5WN) lists them. Debian leaves the
@@ -91,11 +95,6 @@ class Synonyms:
         self._reader = _reader(folder)
         self._known: dict[str, Sequence[_Sense]] = {}
 
-    @property
-    def version(self) -> str:
-        """WordNet's version, from its files."""
-        return str(self._reader.get_version())
-
     def synsets(self, word: str) -> Sequence[_Sense]:
         """All single words that share a synset with the word, as one sense."""
         if word not in self._known:
@@ -106,6 +105,17 @@ class Synonyms:
                 return senses
             self._known[word] = senses
         return self._known[word]
+
+
+@cache
+def wordnet_version(folder: str) -> str:
+    """WordNet's version, which its files say at their top; "of unknown version" where they do not."""
+    archive, inside, entry = folder.partition(".zip/")
+    place = ZipPath(archive + ".zip", entry) if inside else Path(folder)
+    with (place / "data.adj").open(encoding="utf-8") as lines:
+        top = "".join(islice(lines, _LINES_OF_LICENCE))
+    found = re.search(r"WordNet (\d[\d.]*) Copyright", top)
+    return found[1] if found else "of unknown version"
 
 
 @cache
@@ -122,7 +132,10 @@ def _reader(folder: str) -> Any:
         """Reads the files as they lie: with our lexnames, and without mappings to other versions."""
 
         def open(self, file: str) -> Any:
-            return StringIO(lexnames()) if file == "lexnames" else super().open(file)
+            if file == "lexnames":
+                return StringIO(lexnames())
+            # NLTK's own stream decodes line by line, which makes the start half as long again.
+            return super().open(file) if ".zip" in folder else open(Path(folder) / file, encoding="utf-8")
 
         def map_wn(self, version: str = "wordnet") -> None:
             return None

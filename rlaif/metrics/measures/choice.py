@@ -1,0 +1,111 @@
+"""Which metrics of generated reports there are, which of them can be computed here, and all of them at once."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from itertools import repeat
+from multiprocessing import get_context
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlaif.metrics.measures.by_report import ByReport, Rows
+from rlaif.metrics.measures.measured import Measure, Measured, ReportPair
+from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
+from rlaif.reports.region_reports import without_region_prefixes
+
+OFFLINE = ("bleu", "rouge", "meteor", "cider", "lengths", "diversity", "findings")
+WITH_WEIGHTS = ("bert_score", "ratescore", "radgraph", "clinical_efficacy")
+# These read the regions' names themselves.
+_WITH_PREFIXES = frozenset({"findings"})
+# Reports that a process takes at once, and the fewest for which starting one pays.
+_CHUNK = 32
+_WORTH_A_PROCESS = 200
+_LONGEST_S = 3600.0
+
+
+def _measure_of(name: str, settings: MetricSettings) -> Measure:
+    """The measure of a family; the families' libraries are imported only now."""
+    measure: Measure = import_module(f"rlaif.metrics.measures.{name}").measure(settings)
+    if name in _WITH_PREFIXES:
+        return measure
+    if isinstance(measure, ByReport):
+        return ByReport(partial(_rows_of_text, measure.rows), measure.measured)
+    return lambda pairs: measure(_without_prefixes(pairs))
+
+
+MEASURES: dict[str, Callable[[MetricSettings], Measure]] = {
+    name: partial(_measure_of, name) for name in (*OFFLINE, *WITH_WEIGHTS)
+}
+
+
+def chosen(settings: MetricSettings) -> tuple[dict[str, Measure], dict[str, str]]:
+    """The measures of the chosen families by name, and for each that cannot run here the line that says why.
+
+    Raises NotAvailable where one that the settings name cannot run, ValueError for a name that is none. Candidates that
+    were asked for region by region are compared without the prefixes that name the regions, as judges see them.
+    """
+    measures: dict[str, Measure] = {}
+    missing: dict[str, str] = {}
+    for name in MEASURES if settings.names is None else settings.names:
+        if name not in MEASURES:
+            near = get_close_matches(name, MEASURES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MEASURES)}"
+            raise ValueError(f"metrics.names has {name!r}, which is no metric: {hint}")
+        try:
+            measures[name] = MEASURES[name](settings)
+        except NotAvailable as reason:
+            if settings.names is not None:
+                raise NotAvailable(f"metrics.names has {name!r}, which cannot be computed here: {reason}") from reason
+            missing[name] = str(reason)
+    return measures, missing
+
+
+def measure_all(
+    pairs: Sequence[ReportPair], settings: MetricSettings, processes: int = 1
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Every metric of the chosen families by its own name, and for each family that cannot run here why.
+
+    `processes` share the metrics that measure each report on its own; the numbers do not depend on how many there are.
+    They are started anew (spawn), so a script that asks for several needs the usual `if __name__ == "__main__"`.
+    """
+    measures, missing = chosen(settings)
+    by_report = {name: measure for name, measure in measures.items() if isinstance(measure, ByReport)}
+    processes = min(processes, len(pairs) // _WORTH_A_PROCESS)
+    if not by_report or processes < 2:
+        found = {name: measure(pairs) for name, measure in measures.items()}
+    else:
+        found = _measured_by(processes, pairs, measures, by_report)
+    return {one.name: one for name in measures for one in found[name]}, missing
+
+
+def _measured_by(
+    processes: int, pairs: Sequence[ReportPair], measures: dict[str, Measure], by_report: dict[str, ByReport]
+) -> dict[str, list[Measured]]:
+    """The metrics of each family: of the reports by processes, and meanwhile those of the whole list by this one."""
+    chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
+    rows = [measure.rows for measure in by_report.values()]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        parts = pool.map(_rows_of_chunk, repeat(rows), chunks, timeout=_LONGEST_S)
+        found = {name: measure(pairs) for name, measure in measures.items() if name not in by_report}
+        by_family = list(zip(*parts, strict=True))
+    for (name, measure), families in zip(by_report.items(), by_family, strict=True):
+        found[name] = measure.measured(np.concatenate(families))
+    return found
+
+
+def _rows_of_chunk(rows: Sequence[Rows], pairs: Sequence[ReportPair]) -> list[NDArray[np.float64]]:
+    return [one(pairs) for one in rows]
+
+
+def _rows_of_text(rows: Rows, pairs: Sequence[ReportPair]) -> NDArray[np.float64]:
+    return rows(_without_prefixes(pairs))
+
+
+def _without_prefixes(pairs: Sequence[ReportPair]) -> list[ReportPair]:
+    return [
+        replace(pair, candidate=without_region_prefixes(pair.candidate)) if pair.regions else pair for pair in pairs
+    ]
