@@ -6,7 +6,6 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
-from itertools import repeat
 from multiprocessing import get_context
 
 import numpy as np
@@ -70,7 +69,7 @@ def measure_all(
     """Every metric of the chosen families by its own name, and for each family that cannot run here why.
 
     `processes` share the metrics that measure each report on its own; the numbers do not depend on how many there are.
-    They are started anew (spawn), so a script that asks for several needs the usual `if __name__ == "__main__"`.
+    All but this one are started anew (spawn): a script that asks for several needs `if __name__ == "__main__"`.
     """
     measures, missing = chosen(settings)
     by_report = {name: measure for name, measure in measures.items() if isinstance(measure, ByReport)}
@@ -85,14 +84,24 @@ def measure_all(
 def _measured_by(
     processes: int, pairs: Sequence[ReportPair], measures: dict[str, Measure], by_report: dict[str, ByReport]
 ) -> dict[str, list[Measured]]:
-    """The metrics of each family: of the reports by processes, and meanwhile those of the whole list by this one."""
+    """The metrics of each family: others take chunks of reports while this process measures the whole list, then helps.
+
+    Raises TimeoutError where a chunk takes more than an hour.
+    """
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     rows = [measure.rows for measure in by_report.values()]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        parts = pool.map(_rows_of_chunk, repeat(rows), chunks, timeout=_LONGEST_S)
+    parts: list[list[NDArray[np.float64]]] = [[] for _ in chunks]
+    with ProcessPoolExecutor(processes - 1, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_rows_of_chunk, rows, chunk) for chunk in chunks]
         found = {name: measure(pairs) for name, measure in measures.items() if name not in by_report}
-        by_family = list(zip(*parts, strict=True))
-    for (name, measure), families in zip(by_report.items(), by_family, strict=True):
+        # From the end, as the others begin at the start; what they have begun cannot be taken from them.
+        for place in reversed(range(len(chunks))):
+            if futures[place].cancel():
+                parts[place] = _rows_of_chunk(rows, chunks[place])
+        for place, future in enumerate(futures):
+            if not future.cancelled():
+                parts[place] = future.result(timeout=_LONGEST_S)
+    for (name, measure), families in zip(by_report.items(), zip(*parts, strict=True), strict=True):
         found[name] = measure.measured(np.concatenate(families))
     return found
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_values
 from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
@@ -28,14 +30,47 @@ def measure(settings: MetricSettings) -> Measure:
     )
 
     def cider(pairs: Sequence[ReportPair]) -> list[Measured]:
-        from pycocoevalcap.cider.cider import Cider
-
-        values = np.full(len(pairs), np.nan)
+        scorer, values = _scorer(), np.full(len(pairs), np.nan)
         counted = [place for place, pair in enumerate(pairs) if pair.reference.strip()]
+        for place in counted:
+            scorer += (pairs[place].candidate, [pairs[place].reference])
         if counted:
-            references = {place: [pairs[place].reference] for place in counted}
-            candidates = {place: [pairs[place].candidate] for place in counted}
-            values[counted] = Cider().compute_score(references, candidates)[1]
+            values[counted] = scorer.compute_score()[1]
         return [from_values("cider", signature, values)]
 
     return cider
+
+
+def _scorer() -> Any:
+    """pycocoevalcap's scorer, which weighs the n-grams of a report all at once, not one by one."""
+    from pycocoevalcap.cider.cider_scorer import CiderScorer
+
+    class Scorer(CiderScorer):
+        def compute_cider(self) -> list[float]:
+            documents = float(np.log(len(self.crefs)))
+            return [self.one(documents, *counts) for counts in zip(self.ctest, self.crefs, strict=True)]
+
+        def one(self, documents: float, candidate: dict[tuple[str, ...], int], references: list[Any]) -> float:
+            (reference,) = references
+            orders, weights, norms, bigrams = self.weighed(documents, candidate)
+            _, reference_weights, reference_norms, reference_bigrams = self.weighed(documents, reference)
+            by_ngram = dict(zip(reference, reference_weights.tolist(), strict=True))
+            theirs = np.array([by_ngram.get(ngram, 0.0) for ngram in candidate])
+            shared = np.bincount(orders, np.minimum(weights, theirs) * theirs, minlength=self.n)
+            norms = norms * reference_norms
+            cosines = np.divide(shared, norms, out=np.zeros(self.n), where=norms != 0)
+            length = np.exp(-((bigrams - reference_bigrams) ** 2) / (2 * self.sigma**2))
+            return float(10 * np.mean(cosines * length))
+
+        def weighed(
+            self, documents: float, counts: dict[tuple[str, ...], int]
+        ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], float]:
+            """The n-grams' orders from 0 and tf-idf weights, each order's norm, and how many bigrams there are."""
+            orders = np.array([len(ngram) - 1 for ngram in counts], dtype=np.int64)
+            times = np.array(list(counts.values()), dtype=np.float64)
+            frequencies = np.array([self.document_frequency.get(ngram, 0.0) for ngram in counts])
+            weights = times * (documents - np.log(np.maximum(frequencies, 1.0)))
+            norms = np.sqrt(np.bincount(orders, weights**2, minlength=self.n))
+            return orders, weights, norms, float(times[orders == 1].sum())
+
+    return Scorer()

@@ -92,13 +92,13 @@ class Synonyms:
     """What METEOR asks of a WordNet reader, each word looked up once."""
 
     def __init__(self, folder: str) -> None:
-        self._reader = _reader(folder)
+        self.reader = _reader(folder)
         self._known: dict[str, Sequence[_Sense]] = {}
 
     def synsets(self, word: str) -> Sequence[_Sense]:
         """All single words that share a synset with the word, as one sense."""
         if word not in self._known:
-            found = {name for synset in self._reader.synsets(word) for name in synset.lemma_names() if "_" not in name}
+            found = {name for synset in self.reader.synsets(word) for name in synset.lemma_names() if "_" not in name}
             senses = (_Sense(tuple(map(_Name, sorted(found)))),) if found else ()
             # A word that WordNet has not costs little to look up again, and garbage has no end of them.
             if not senses:

@@ -1,0 +1,151 @@
+"""All offline metrics of generated reports at once, against their libraries called one report at a time.
+
+python benchmarks/metrics.py [--pairs 1564] [--processes 2]
+
+Pairs of made-up reports of 100 to 250 words, as many as CT-RATE's validation split has studies with reports. Ours is
+`measure_all` with every offline family, its processes' start included. The peer calls sacrebleu, rouge-score, NLTK and
+the rules for one report after the other, as a user would write it, its imports not counted; CIDEr is left out there,
+since pycocoevalcap cannot be given document frequencies, and lengths and diversity have no library. Both must give the
+same numbers. `vs_one_by_one` is the peer's seconds over ours, larger is better.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import time
+
+import numpy as np
+
+from rlaif.datasets.phantom_phrases import NORMALS, PHRASES
+from rlaif.metrics.measures.choice import OFFLINE, measure_all
+from rlaif.metrics.measures.measured import Measured, ReportPair
+from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.wordnet import Synonyms, wordnet_folder
+from rlaif.metrics.report_metrics import report_metrics
+from rlaif.reports.phrases import sentences_of
+
+PAIRS = 1564
+WORDS = (100, 250)
+# How often a candidate leaves out one of its reference's sentences, says it as it is, or says another one.
+LEFT_OUT, SAID, OTHER = 0.2, 0.45, 0.35
+_LOBES = ("upper lobe", "middle lobe", "lower lobe", "lingula", "apex")
+_TAILS = (
+    "", "", "", "on image {number}", "which is best seen in series {number}", "close to the pleura", "near the fissure",
+    "measured in the axial plane as {number} mm", "without change since {number} months", "at the level of the carina",
+)  # fmt: skip
+SETTINGS = MetricSettings(
+    names=OFFLINE, wordnet=None, bert_score=None, bert_score_layer=None, ratescore=None, radgraph=None, radbert=None
+)
+_PEERS_METRICS = ("rouge1", "rouge2", "rougeL", "meteor", "rules_score", "finding_f1", "hallucinated", "omitted")
+
+
+def written_pairs(number: int) -> list[ReportPair]:
+    """Reports of the phantom's wording, most findings' sentences unlike all others, and candidates that err."""
+    dice = random.Random(8)
+    pairs = []
+    for _ in range(number):
+        aim = dice.randint(*WORDS)
+        reference: list[str] = []
+        while sum(len(sentence.split()) for sentence in reference) < aim - 8:
+            reference.append(_sentence(dice))
+        candidate = []
+        for sentence in reference:
+            what = dice.random()
+            if what >= LEFT_OUT:
+                candidate.append(sentence if what < LEFT_OUT + SAID else _sentence(dice))
+        pairs.append(ReportPair(" ".join(reference), " ".join(candidate)))
+    return pairs
+
+
+def _sentence(dice: random.Random) -> str:
+    if dice.random() < 0.5:
+        return dice.choice(dice.choice(NORMALS)[2])
+    severity = dice.choice(("mild", "moderate", "severe"))
+    side = dice.choice(("left", "right"))
+    phrase = dice.choice(dice.choice(list(PHRASES.values())))
+    size = f"{dice.randint(3, 60)} mm"
+    words = phrase.format(
+        side=side,
+        lobe=dice.choice(_LOBES),
+        size=size,
+        severity=severity,
+        severely=f"{severity}ly",
+        site=f"{side} hilar",
+    )
+    tail = dice.choice(_TAILS).format(number=dice.randint(2, 400))
+    return f"{words[0].upper()}{words[1:].rstrip('.')} {tail}".rstrip() + "."
+
+
+def one_by_one(pairs: list[ReportPair]) -> tuple[float, dict[str, float]]:
+    """Seconds of the libraries' own calls, and the mean of each metric."""
+    import sacrebleu
+    from nltk import word_tokenize
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+    from nltk.translate.meteor_score import meteor_score
+    from rouge_score.rouge_scorer import RougeScorer
+
+    wordnet: WordNetCorpusReader = Synonyms(wordnet_folder(None)).reader
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+
+    def words(text: str) -> list[str]:
+        # Punkt's sentences are a download.
+        sentences = re.split(r"(?<=[.!?])\s+", text)
+        return [word for sentence in sentences for word in word_tokenize(sentence, preserve_line=True)]
+
+    rows = []
+    started = time.perf_counter()
+    for pair in pairs:
+        sacrebleu.sentence_bleu(pair.candidate, [pair.reference])
+        row = {kind: score.fmeasure for kind, score in scorer.score(pair.reference, pair.candidate).items()}
+        row["meteor"] = meteor_score([words(pair.reference)], words(pair.candidate), wordnet=wordnet)
+        rows.append(row | report_metrics(pair.reference, None, pair.candidate))
+    taken = time.perf_counter() - started
+    return taken, {name: float(np.mean([row[name] for row in rows if name in row])) for name in _PEERS_METRICS}
+
+
+def together(pairs: list[ReportPair], processes: int) -> tuple[float, dict[str, Measured]]:
+    """Seconds of all offline metrics, and the metrics."""
+    started = time.perf_counter()
+    measured, _ = measure_all(pairs, SETTINGS, processes)
+    return time.perf_counter() - started, measured
+
+
+def check(measured: dict[str, Measured], means: dict[str, float], reports: int) -> None:
+    """Raises RuntimeError where the two ways disagree."""
+    all_once = np.ones((1, reports))
+    for name, mean in means.items():
+        ours = float(measured[name].over(all_once)[0])
+        if not np.isclose(ours, mean, rtol=1e-9):
+            raise RuntimeError(f"{name} is {ours} together and {mean} one by one")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    pairs = written_pairs(given.pairs)
+    sentences = [
+        sentence for pair in pairs for text in (pair.reference, pair.candidate) for sentence in sentences_of(text)
+    ]
+    mean_words = np.mean([len(text.split()) for pair in pairs for text in (pair.reference, pair.candidate)])
+    print(
+        f"{len(pairs)} pairs, {mean_words:.0f} words a report, {len(set(sentences)) / len(sentences):.0%} of the "
+        f"sentences distinct. Load before: {os.getloadavg()[0]:.1f}.\n",
+        flush=True,
+    )
+    ours_s, measured = together(pairs, given.processes)
+    print("| how | metrics | seconds | reports a second |\n| --- | ---: | ---: | ---: |")
+    row = "| {} | {} | {:.1f} | {:.0f} |"
+    print(row.format(f"together, {given.processes} processes", len(measured), ours_s, len(pairs) / ours_s), flush=True)
+    peer_s, means = one_by_one(pairs)
+    print(row.format("one by one, without CIDEr", len(means) + 1, peer_s, len(pairs) / peer_s))
+    check(measured, means, len(pairs))
+    print(f"\nLoad after: {os.getloadavg()[0]:.1f}.")
+    print(json.dumps({"vs_one_by_one": round(peer_s / ours_s, 2)}))
+
+
+if __name__ == "__main__":
+    main()
