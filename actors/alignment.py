@@ -13,6 +13,7 @@ from actors.ingest_stage import ingest_studies
 from actors.outages import Outages
 from actors.own_start import check_start, check_unchanged, start_checksum
 from actors.preparation import base_policy, check_alignment, prepare_studies, start_policy
+from actors.tracking import check_tracking, track_stages
 from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.files import checksum_of
@@ -45,6 +46,7 @@ def run_loop(config: Config, align: Callable[[RunFolder, Config], None]) -> None
     if config.run.dry:
         plan(config)
         return
+    check_tracking(config)
     # A run that goes on was checked before it began.
     if not (config.run.root / config.run.name / CONFIG_FILE).is_file():
         check_trainings(config)
@@ -54,6 +56,7 @@ def run_loop(config: Config, align: Callable[[RunFolder, Config], None]) -> None
         if not run.done("summary") or run.facts("summary")["rounds"] < config.run.rounds:
             with joined(config):
                 align(run, config)
+        track_stages(run, config, anew=True)
         Console(width=120).print(result_table(run.read_json("summary.json")))
         print(f"report: {run.path / 'report.html'}", flush=True)
 

@@ -10,6 +10,7 @@ from actors.flow import Flow
 from actors.judge import judgements_of
 from actors.judging import Judging, judge_stage
 from actors.requests import Request
+from actors.tracking import track_stages
 from rlaif.config import Config
 from rlaif.judges.case import CaseVerdicts, JudgedCase, JudgedReport, unjudgeable
 from rlaif.judges.llm_parser import EVEN, LlmParserJudge
@@ -25,10 +26,11 @@ def evaluate(
     run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], policy: Path, version: int, name: str
 ) -> None:
     """Writes one greedy report for every held-out case, one from another patient's features as a control, and has the
-    run's judges score them.
+    run's judges score them; trackers are told then.
     """
     _write(run, config, fleet, cases, policy, version, name)
     _judge(run, config, fleet, cases, version, name)
+    track_stages(run, config)
 
 
 def _write(

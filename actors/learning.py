@@ -8,6 +8,7 @@ from pathlib import Path
 from actors.fleet import Fleet
 from actors.rounds import RoundFailed
 from actors.sampling_plan import needed_checkpoints, policy_at, round_name
+from actors.tracking import track_stages
 from rlaif.config import Config
 from rlaif.ledger import RunFolder
 from rlaif.progress import Progress
@@ -101,6 +102,7 @@ def _trained(
     run.prune_checkpoints(keep=2, needed=needed_checkpoints(run))
     seconds = time.monotonic() - started
     run.finish(f"{name}/learn", seconds=seconds, steps=len(steps), logprob_gap=gap, **facts(steps))
+    track_stages(run, config)
     return run.path / name / "checkpoint"
 
 

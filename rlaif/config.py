@@ -29,6 +29,7 @@ from rlaif.section import Section, check_most
 from rlaif.serve_settings import ServeSettings
 from rlaif.start_settings import StartSettings
 from rlaif.storage import is_remote
+from rlaif.trackers.settings import TrackerSettings
 from rlaif.volumes.recipes import check_recipe
 from rlaif.weight_roads import check_road
 
@@ -238,6 +239,7 @@ class Config(Section):
     score: ScoreSettings
     serve: ServeSettings
     cluster: ClusterSettings
+    trackers: TrackerSettings
 
     @model_validator(mode="before")
     @classmethod

@@ -62,11 +62,11 @@ def pinned() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("rlaif", ["cpu"]),
+        ("rlaif", ["cpu", "mlflow", "wandb"]),
         ("actors", ["cpu"]),
         ("jobs", ["cpu"]),
         ("benchmarks", ["cpu"]),
-        ("tests", ["cpu", "dev"]),
+        ("tests", ["cpu", "mlflow", "wandb", "dev"]),
     ],
 )
 def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:
@@ -84,7 +84,7 @@ def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -
 
 def test_the_pinned_list_meets_every_declared_requirement() -> None:
     pins = pinned()
-    wanted = declared("cpu", "metrics", "gguf", "dev")
+    wanted = declared("cpu", "metrics", "gguf", "mlflow", "wandb", "dev")
     unmet = [str(one) for name, one in wanted.items() if name not in pins or not one.specifier.contains(pins[name])]
     assert unmet == []
 
