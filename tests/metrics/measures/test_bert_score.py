@@ -84,7 +84,8 @@ def test_reports_at_the_edges_keep_their_places(folder: Path) -> None:
     long = "small nodule in the left lung . " * 400
     pairs = [
         ("No pleural effusion.", "No pleural effusion."), ("No effusion.", " "), ("", "No effusion."),
-        ("Heart", "Lung"), ("Große Läsion über dem Herzen, 心臓", "Heart is large."), (long, long), (" ", ""), ("No effusion.", "\u200b"),
+        ("Heart", "Lung"), ("Große Läsion über dem Herzen, 心臓", "Heart is large."), (long, long), (" ", ""),
+        ("No effusion.", "\u200b"),
     ]  # fmt: skip
     f1 = measured(folder, *pairs)["bert_score_f1"]
     values = f1.values
