@@ -22,6 +22,7 @@ from rlaif.datasets.settings import Ct3drrgSettings, DataSettings, PhantomDataSe
 from rlaif.judge_choice import with_judges
 from rlaif.judges.settings import AnyJudge, JudgeSettings, LeafJudge, leaves_of
 from rlaif.learner_settings import LearnerSettings, TrainingSettings
+from rlaif.metrics.published import PublishedTable
 from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings, StrategyName
@@ -239,6 +240,8 @@ class Config(Section):
     score: ScoreSettings
     serve: ServeSettings
     cluster: ClusterSettings
+    table: PublishedTable | None = None
+    """A table of a paper that stands beside what jobs/score.py, ablate.py and regimes.py measure."""
     trackers: TrackerSettings
 
     @model_validator(mode="before")
@@ -302,7 +305,7 @@ class Config(Section):
         """
         if sections:
             return self.model_dump(mode="json", include={*sections})
-        return self.model_dump(mode="json", exclude={"ablate", "regimes", "score"})
+        return self.model_dump(mode="json", exclude={"ablate", "regimes", "score", "table"})
 
 
 def load_config(values: dict[str, Any], project: Path) -> Config:
