@@ -26,6 +26,7 @@ from rlaif.metrics.published import PublishedTable
 from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings, StrategyName
+from rlaif.review_settings import ReviewSettings
 from rlaif.section import Section, check_most
 from rlaif.serve_settings import ServeSettings
 from rlaif.start_settings import StartSettings
@@ -238,6 +239,7 @@ class Config(Section):
     ablate: AblateSettings
     regimes: RegimeSettings
     score: ScoreSettings
+    review: ReviewSettings
     serve: ServeSettings
     cluster: ClusterSettings
     table: PublishedTable | None = None
@@ -305,7 +307,7 @@ class Config(Section):
         """
         if sections:
             return self.model_dump(mode="json", include={*sections})
-        return self.model_dump(mode="json", exclude={"ablate", "regimes", "score", "table"})
+        return self.model_dump(mode="json", exclude={"ablate", "regimes", "score", "review", "table"})
 
 
 def load_config(values: dict[str, Any], project: Path) -> Config:
@@ -347,7 +349,15 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         score = score.model_copy(update={"table": score.table.expanduser().absolute()})
     data = _placed_data(config)
     placed = config.model_copy(
-        update={"run": run, "start": start, "cache": cache, "data": data, "policy": policy, "score": score}
+        update={
+            "run": run,
+            "start": start,
+            "cache": cache,
+            "data": data,
+            "policy": policy,
+            "score": score,
+            "review": config.review.placed(),
+        }
     )
     settings = policy.settings() if policy.path is None else read_settings(Path(policy.path))
     if policy.path is not None:

@@ -30,10 +30,10 @@ def _systems(told: Mapping[str, Any], kind: str) -> Table:
     table.add_column(label, justify="right")
     table.add_column("Reports" if kind == "scores" else "Pairs", justify="right")
     for name, own in told["systems"].items():
-        table.add_row(Text(name), _interval(own[value]), str(own[value]["n"] if own[value] else 0))
+        table.add_row(*map(Text, (name, _interval(own[value]), str(own[value]["n"] if own[value] else 0))))
     table.add_section()
     for words, interval in _between(told, kind):
-        table.add_row(Text(words), _interval(interval), str(interval["n"] if interval else 0))
+        table.add_row(*map(Text, (words, _interval(interval), str(interval["n"] if interval else 0))))
     if kind == "choices":
         table.caption = Text(
             f"The report shown first was chosen in {_interval(told['chose_first'])} of the choices that were no tie. "
@@ -65,7 +65,7 @@ def _agreement(told: Mapping[str, Any], kind: str) -> Table:
     for part in ("judges", "raters"):
         for name, own in told["agreement"][part].items():
             cells = [_interval(own[column]) for column in columns]
-            table.add_row(Text(name), *cells, str(own[unit]), str(own["failures"]))
+            table.add_row(*map(Text, (name, *cells, str(own[unit]), str(own["failures"]))))
         table.add_section()
     return table
 
@@ -77,11 +77,10 @@ def _raters(told: Mapping[str, Any]) -> Table:
         table.add_column(label, justify="right")
     for name, own in told["raters"].items():
         counts = [str(own[column]) for column in ("answered", "missing", "comments", "repeated")]
-        table.add_row(Text(name), *counts, _interval(own["same"]), _interval(own["kappa"]))
+        table.add_row(*map(Text, (name, *counts, _interval(own["same"]), _interval(own["kappa"]))))
     return table
 
 
 def _interval(interval: Mapping[str, Any] | None) -> str:
     text = interval_text(interval, _DIGITS)
-    # Square brackets are markup to the terminal.
-    return "-" if text == ABSENT else text.replace("[", "\\[")
+    return "-" if text == ABSENT else text
