@@ -25,6 +25,7 @@ _LONGEST_REMEMBERED = 400
 def measure(settings: MetricSettings) -> Measure:
     """`meteor` (Lavie and Agarwal 2007): the mean over reports; a reference without words has none.
 
+    As NLTK has it, synonyms are looked up by stem: those of words that their stem spells otherwise are missed.
     Raises NotAvailable where WordNet is missing.
     """
     folder = wordnet_folder(settings.wordnet)

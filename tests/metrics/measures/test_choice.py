@@ -79,27 +79,7 @@ def test_names_of_regions_are_no_words_of_the_report(metric_settings: MetricSett
 
 def test_reports_of_20000_words(metric_settings: MetricSettings) -> None:
     dice = np.random.default_rng(4)
-    words = np.array(
-        [
-            "no",
-            "nodule",
-            "effusion.",
-            "in",
-            "the",
-            "left",
-            "Right",
-            "upper",
-            "lobe",
-            ",",
-            "mild",
-            "4.5",
-            "mm",
-            "is",
-            "seen",
-            ".",
-            "possible",
-        ]
-    )
+    words = np.array(["no", "nodule", "effusion.", "in", "the", "Left", "lobe", ",", "mild", "4.5", "mm", "."])
     texts = [" ".join(dice.choice(words, size=20_000)) for _ in "12"]
     started = time.process_time()
     found, _ = measure_all([ReportPair(*texts)], offline(metric_settings))
