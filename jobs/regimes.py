@@ -8,9 +8,13 @@ python jobs/regimes.py experiment=rgro data.path=/data/openi 'regimes.loops=[dpo
 import sys
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from rlaif.config import Config
 from rlaif.launch import launch, refuse_sweep, run_loop_apart
 from rlaif.ledger import RunFolder
+from rlaif.metrics.published_rows import write_table
+from rlaif.metrics.published_runs import check_metrics, regime_rows
 from rlaif.metrics.regimes import markdown, regime_table
 from rlaif.regime_checks import check_shares, heldout_cases
 from rlaif.regime_plan import Regime, Transfer, regimes_of, tables_of, transfers_of
@@ -26,16 +30,19 @@ def main(config: Config) -> None:
         for one in transfers:
             print(f"{one.name}: writes and scores {cases[one.source]:,} held-out reports of {one.source}", flush=True)
         return
+    check_metrics(config)
     # Opened first: what stands in its way is told before hours of runs.
     with RunFolder.open(config.run.root, f"{config.run.name}-regimes", {"job": "regimes"}) as folder:
         run_all(regimes, transfers)
+        measured = tables_of(config, regimes, transfers)
         tables = {
-            title: regime_table(policies, resamples=config.heldout.resamples)
-            for title, policies in tables_of(config, regimes, transfers).items()
+            title: regime_table(policies, resamples=config.heldout.resamples) for title, policies in measured.items()
         }
         text = "\n".join(markdown(title, table) for title, table in tables.items())
         folder.write_json("regimes.json", tables)
         folder.write_text("regimes.md", text)
+        if config.table is not None:
+            Console(width=140).print(write_table(folder, config.table, regime_rows(measured, config)))
     print(f"{text}\nregimes: {folder.path}", flush=True)
 
 

@@ -47,7 +47,7 @@ class _Cell:
 
 
 def measured_data(data: DataSettings) -> str | None:
-    """The data set that reports of these settings stand for in a table's columns: a merge of several is none of them"""
+    """The data set whose columns of a table the reports of these settings fill: a merge of several fills none."""
     if isinstance(data, Ct3drrgSettings):
         names = list(data.sources)
         return names[0] if len(names) == 1 else None
@@ -146,8 +146,10 @@ def _measured(row: MeasuredRow, column: PublishedColumn) -> _Cell | None:
     scale, interval = column.scale, row.metrics.get(column.metric or "")
     if interval is not None and is_number(mean := interval.get("mean")):
         low, high, n = (interval.get(key) for key in ("low", "high", "n"))
-        bounds = (low * scale, high * scale) if is_number(low) and is_number(high) else (None, None)
-        return _Cell(mean * scale, *bounds, n if isinstance(n, int) else None)
+        counted = n if isinstance(n, int) else None
+        if is_number(low) and is_number(high):
+            return _Cell(mean * scale, low * scale, high * scale, counted)
+        return _Cell(mean * scale, None, None, counted)
     means = [row.metrics.get(name, {}).get("mean") for name in column.mean_of]
     numbers = [mean for mean in means if is_number(mean)]
     if not numbers or len(numbers) < len(means):

@@ -1,0 +1,34 @@
+"""Columns of published tables that are a mean of several metrics, as metrics with intervals of their own."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlaif.metrics.measures.measured import Measured, Signature
+from rlaif.metrics.published import PublishedTable
+
+
+def means_for(table: PublishedTable, measured: Mapping[str, Measured]) -> dict[str, Measured]:
+    """The metrics that a table's columns have as a mean of others, by name, where all of these are measured.
+
+    Such as Argus' average of nine metrics (Table 2). All must be of the same reports.
+    """
+    means = {}
+    for column in table.columns:
+        parts = [measured[name] for name in column.mean_of if name in measured]
+        if column.metric is not None and parts and len(parts) == len(column.mean_of):
+            means[column.metric] = _mean_of(column.metric, parts)
+    return means
+
+
+def _mean_of(name: str, parts: Sequence[Measured]) -> Measured:
+    def over(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = np.mean([one.over(weights) for one in parts], axis=0)
+        return mean
+
+    settings = "mean of " + ", ".join(one.name for one in parts)
+    libraries = ", ".join(dict.fromkeys(one.signature.library for one in parts))
+    return Measured(
+        name, Signature(libraries, "each its own", "corpus", settings), over, None, min(one.n for one in parts)
+    )

@@ -1,0 +1,96 @@
+"""Held-out reports of runs as rows beside a published table, from run folders written by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlaif.config import Config
+from rlaif.launch import CONFIGS
+from rlaif.ledger import RunFolder
+from rlaif.metrics.ablation import AblationRun
+from rlaif.metrics.measures.settings import NotAvailable
+from rlaif.metrics.published import read_table
+from rlaif.metrics.published_rows import markdown
+from rlaif.metrics.published_runs import ablation_rows, check_metrics, regime_rows
+from rlaif.metrics.regimes import MeasuredPolicy
+from rlaif.records import HeldoutReport, Judgement
+
+TRUTH = {"a": "clear lungs", "b": "small effusion"}
+
+
+@pytest.fixture(scope="module")
+def plain(configured: Callable[..., Config]) -> Config:
+    return configured("heldout.resamples=100", "score.metrics.names=[rouge,bleu]")
+
+
+def beside(config: Config, name: str) -> Config:
+    return config.model_copy(update={"table": read_table(CONFIGS / "table" / f"{name}.yaml")})
+
+
+def judgement(case: str, stage: str, score: float) -> Judgement:
+    return Judgement(
+        f"{case}.{stage}", f"{case}.{stage}", case, 0, "gpt4", "1", score, 1.0, 5.0, None, "", None, None, None, False,
+        0.0, 0, 0, 0.0,
+    )  # fmt: skip
+
+
+def write(root: Path, name: str, texts: dict[str, dict[str, str]]) -> Path:
+    """A run whose policies wrote these texts, graded 3 by gpt4, with a blind control that says something else."""
+    with RunFolder.open(root, name, {}) as run:
+        for stage, by_case in texts.items():
+            reports = [
+                HeldoutReport(
+                    case, case, f"p{case}", control, TRUTH[case], "nothing" if control else text, "stop", 0, {}
+                )
+                for case, text in by_case.items()
+                for control in (False, True)
+            ]
+            run.append(f"heldout/{stage}", HeldoutReport, reports)
+            grades = [judgement(case, stage, 3.0) for case in by_case]
+            run.append(f"heldout-judging/{stage}/judgements", Judgement, grades)
+    return root / name
+
+
+def test_an_ablations_base_and_last_policies_stand_beside_the_table(tmp_path: Path, plain: Config) -> None:
+    half = TRUTH | {"b": "clear lungs"}
+    first = write(tmp_path, "first", {"base": half, "round-000": half, "round-001": TRUTH})
+    second = write(tmp_path, "second", {"base": half, "round-000": half})
+    config = beside(plain, "ct_gpt_pp_6")
+    runs = [AblationRun("gpt4", "strategy1", 0, first), AblationRun("gpt4", "strategy2", 3, second)]
+    rows = ablation_rows(runs, config)
+    assert [row.label for row in rows] == ["base", "gpt4, strategy1, seed 0", "gpt4, strategy2, seed 3"]
+    assert [row.metrics["rouge1"]["mean"] for row in rows] == [0.5, 1.0, 0.5]
+    assert [row.metrics["gpt4_score"] for row in rows] == [{"mean": 3.0, "low": 3.0, "high": 3.0, "n": 2}] * 3
+    assert {row.data for row in rows} == {"phantom"}
+    assert config.table is not None
+    text = markdown(config.table, rows)
+    assert "| gpt4, strategy1, seed 0 (phantom, n = 2) | 100.00 [100.00, 100.00] |" in text
+    # BLEU-4 has no runs of four words to count, ROUGE-1 is half, METEOR was not asked for.
+    assert "| 0.5000 [0.0000, 1.0000] |" in text and text.count("| not measured |") == 3
+
+
+def test_policies_of_a_comparison_stand_in_the_columns_of_their_data_set(tmp_path: Path, plain: Config) -> None:
+    run = write(tmp_path, "rgro-50-dpo", {"base": TRUTH})
+    other = write(tmp_path, "rgro-50-base-on-mimic_cxr-0", {"base": {"a": "clear", "b": "effusion"}})
+    config = beside(plain, "rgro_2")
+    tables = {
+        "openi, held out": [MeasuredPolicy("SFT-50", None, run / "heldout" / "base")],
+        "mimic_cxr (path: m), not seen in training": [MeasuredPolicy("SFT-50", None, other / "heldout" / "base")],
+    }
+    rows = regime_rows(tables, config)
+    assert [row.data for row in rows] == ["openi", "mimic_cxr"]
+    assert config.table is not None
+    own, unseen = markdown(config.table, rows).partition("| Measured here |")[2].splitlines()[1:3]
+    assert own.startswith("| SFT-50 (openi, n = 2) | 100.000 [") and own.count("not measured") == 9
+    # One word of two: precision 1, recall 1/2.
+    assert unseen.startswith("| SFT-50 (mimic_cxr, n = 2) | not measured |")
+    assert "66.667 [66.667, 66.667]" in unseen
+
+
+def test_a_metric_that_cannot_run_is_told_before_the_runs(plain: Config) -> None:
+    metrics = plain.score.metrics.model_copy(update={"names": ("radgraph",)})
+    config = plain.model_copy(update={"score": plain.score.model_copy(update={"metrics": metrics})})
+    check_metrics(config)
+    with pytest.raises(NotAvailable, match="radgraph"):
+        check_metrics(beside(config, "argus_2"))
