@@ -4,8 +4,8 @@ Offline, deterministic and linear in the length of the text.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from rlaif.reports.attributes import assign_attributes
 from rlaif.reports.certainty import set_certainty
@@ -25,6 +25,11 @@ _AFTER_ARTICLE = frozenset(
 )
 # How many findings back "the nodule" may refer to.
 _LOOK_BACK = 8
+# Sentences that are read once and remembered, and the characters of the longest: reports share most of theirs.
+_REMEMBERED = 1 << 14
+_LONGEST_REMEMBERED = 300
+# A report is asked for several times in a row: by the judge, and by other metrics.
+_TEXTS_REMEMBERED = 16
 
 _COMPARISON = re.compile(
     r"\b(compar(?:ed|ison|ing|ative)|prior|previous(?:ly)?|earlier|unchanged|no (?:\w+ )?(?:interval )?change|stable|"
@@ -45,6 +50,7 @@ _NO_COMPARISON = re.compile(
 )
 
 
+@lru_cache(maxsize=_TEXTS_REMEMBERED)
 def extract(text: str) -> tuple[Finding, ...]:
     """The findings that a report names, present and negated, in the order of the text.
 
@@ -57,23 +63,32 @@ def extract(text: str) -> tuple[Finding, ...]:
         return ()
     for sentence in sentences_of(text):
         known = len(findings)
-        named = False
-        words = words_of(sentence)
-        mentions = mentions_of(words)
-        for head, found in _read(sentence, words, mentions):
-            named = True
-            target = _taken_up(words, head, findings, known, found)
+        read = _sentence(sentence)
+        for head, found in read.named:
+            target = _taken_up(read.words, head, findings, known, found)
             if target is None:
                 findings.append(found)
             else:
                 findings[target] = _completed(findings[target], found)
-        if not named and findings and _speaks_of_last(words):
-            _complete_last(findings, mentions)
+        if not read.named and findings and _speaks_of_last(read.words):
+            _complete_last(findings, read.mentions)
     return tuple(findings)
 
 
-def _read(sentence: str, words: list[str], mentions: list[Mention]) -> Iterator[tuple[Head, Finding]]:
-    """The findings of one sentence, clause by clause."""
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """A sentence's words and mentions, and the findings that it names; remembered, so nothing of it may change."""
+
+    words: list[str]
+    mentions: list[Mention]
+    named: tuple[tuple[Head, Finding], ...]
+
+
+def _read(sentence: str) -> _Sentence:
+    """What one sentence says, clause by clause."""
+    words = words_of(sentence)
+    mentions = mentions_of(words)
+    named: list[tuple[Head, Finding]] = []
     clause: list[Mention] = []
     for mention in [*mentions, None]:
         if mention is not None and mention.kind != "clause_end":
@@ -83,10 +98,16 @@ def _read(sentence: str, words: list[str], mentions: list[Mention]) -> Iterator[
         if heads:
             set_certainty(words, clause, heads)
             assign_attributes(words, clause, heads)
-        for head in heads:
-            for found in findings_of(head, sentence):
-                yield head, found
+        named += [(head, found) for head in heads for found in findings_of(head, sentence)]
         clause = []
+    return _Sentence(words, mentions, tuple(named))
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(_read)
+
+
+def _sentence(sentence: str) -> _Sentence:
+    return _remembered(sentence) if len(sentence) <= _LONGEST_REMEMBERED else _read(sentence)
 
 
 def _compatible(first: Finding, second: Finding) -> bool:
