@@ -12,7 +12,7 @@ from rlaif.ledger import RunFolder
 from rlaif.metrics.review.answers import HIGHEST, LOWEST, Answers, read_answers
 from rlaif.metrics.review.judge_scores import JudgeScores, candidate_id
 from rlaif.metrics.review.key import KeyItem, ReviewError, ReviewKey, read_key, text_checksum
-from rlaif.metrics.review.results import choice_of, mean_scores, results_of
+from rlaif.metrics.review.results import choice_of, rater_scores, results_of
 from rlaif.metrics.review.sampling import Reports, heldout_reports, shown_text
 from rlaif.records import Comparison, Judgement
 from rlaif.review_settings import ReviewSettings
@@ -75,7 +75,7 @@ def _check_reports(run: Path, key: ReviewKey, reports: Reports) -> None:
 def _judgements(key: ReviewKey, answers: Sequence[Answers], reports: Reports) -> Iterator[Judgement]:
     """One row for every report that was shown, with the mean of its raters."""
     items = {item.item_id: item for item in key.items}
-    given = mean_scores(answers, items)
+    given = rater_scores(answers, items)
     version, comments = _version(key), _comments(answers, items)
     for system, case in sorted({(item.systems[0], item.case_id) for item in key.items}):
         own = given.get((system, case), {})

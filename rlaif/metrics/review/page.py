@@ -45,6 +45,7 @@ def page_of(kind: Kind, rater: str, items: Sequence[ShownItem]) -> str:
         "kind": kind,
         "rater": rater,
         "columns": columns_of(kind),
+        "longest": MAX_COMMENT,
         "answers": [value for value, _ in ANSWERS[kind]],
         "items": shown,
     }

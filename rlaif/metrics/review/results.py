@@ -50,7 +50,7 @@ def choice_of(item: KeyItem, choice: Choice, systems: Sequence[str]) -> Choice:
     return choice if systems.index(item.systems[0]) < systems.index(item.systems[1]) else _FLIPPED[choice]
 
 
-def mean_scores(answers: Iterable[Answers], items: Mapping[str, KeyItem]) -> dict[tuple[str, str], dict[str, int]]:
+def rater_scores(answers: Iterable[Answers], items: Mapping[str, KeyItem]) -> dict[tuple[str, str], dict[str, int]]:
     """Each rater's score of every report, by system and case."""
     given: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for own in answers:
@@ -108,7 +108,7 @@ def _scores(
     judges: JudgeScores,
     resamples: int,
 ) -> dict[str, Any]:
-    given = mean_scores(answers, items)
+    given = rater_scores(answers, items)
     means = {report: statistics.fmean(own.values()) for report, own in given.items()}
     patients = {item.case_id: item.patient_id for item in key.items}
     by_system = {
