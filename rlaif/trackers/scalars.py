@@ -64,8 +64,8 @@ def rows_of(run: RunFolder, stage: str, *, resamples: int) -> list[Row]:
     """
     if stage in _BEFORE:
         facts = run.facts(stage)
-        counted = {"studies/quarantined": facts["quarantined"]} if "quarantined" in facts and stage == "studies" else {}
-        rows = [_row(0, {f"seconds/{stage}": facts["seconds"], **counted})]
+        counted = {"studies/quarantined": facts.get("quarantined")} if stage == "studies" else {}
+        rows = [_row(0, {f"seconds/{stage}": facts.get("seconds"), **counted})]
         return rows + (_base_steps(run) if stage == "base" else [])
     if match := _ROUND_STAGE.fullmatch(stage):
         return _round_rows(run, int(match[1]), match[2])
@@ -75,7 +75,7 @@ def rows_of(run: RunFolder, stage: str, *, resamples: int) -> list[Row]:
 
 
 def _row(step: int, values: Mapping[str, Any]) -> Row:
-    """The values that are numbers; what is null or infinite has no point."""
+    """The values that are numbers; what is absent, null or infinite has no point."""
     numbers = {
         name: float(value)
         for name, value in values.items()
@@ -117,7 +117,7 @@ def _base_steps(run: RunFolder) -> list[Row]:
 def _round_rows(run: RunFolder, number: int, stage: str) -> list[Row]:
     name = f"round-{number:03d}"
     facts = run.facts(f"{name}/{stage}")
-    values: dict[str, Any] = {f"seconds/{stage}": facts["seconds"]}
+    values: dict[str, Any] = {f"seconds/{stage}": facts.get("seconds")}
     if stage == "sample":
         values["judging/repeated_calls"] = facts.get("repeated_calls")
         return [_row(number, values | _judging("judging", facts))]
@@ -127,7 +127,8 @@ def _round_rows(run: RunFolder, number: int, stage: str) -> list[Row]:
         return [_row(number, values)]
     for key, value in (facts.get("logprob_gap") or {}).items():
         values[f"logprob_gap/{key}"] = value
-    offset = sum(run.facts(f"round-{earlier:03d}/learn")["steps"] for earlier in range(number))
+    learnt = (f"round-{earlier:03d}/learn" for earlier in range(number))
+    offset = sum(run.facts(earlier)["steps"] for earlier in learnt if run.done(earlier))
     training = "ppo" if "kl_weight" in facts else "dpo"
     return [*_training_rows(training, _learning_steps(run, f"{name}/metrics.json"), offset), _row(number, values)]
 
@@ -153,7 +154,7 @@ def _heldout_rows(run: RunFolder, stage: str, number: int | None, resamples: int
     if number is not None:
         values |= _named("gain", heldout_differences(_reports(run, "base", judged=judged)[0], seeing, resamples))
     took = "judge_heldout" if judged else "evaluate"
-    seconds = _row(round_, {f"seconds/{took}{'_base' if number is None else ''}": facts["seconds"]})
+    seconds = _row(round_, {f"seconds/{took}{'_base' if number is None else ''}": facts.get("seconds")})
     return [_row(version, values), seconds]
 
 
