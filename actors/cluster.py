@@ -19,18 +19,20 @@ from rlaif.plan_placement import Actors, placed
 
 
 @contextmanager
-def joined(config: Config, *, ingest_alone: bool = False) -> Iterator[None]:
+def joined(config: Config, *, ingest_alone: bool = False, learners: bool = True) -> Iterator[None]:
     """Within this context the job is part of a cluster; what it started itself ends with it.
 
     Raises ConfigurationError where the cluster does not answer, where it has fewer GPUs than its preset is made for,
-    or where the roles (`ingest_alone`: readers and encoders) need more than it has.
+    or where the roles (`ingest_alone`: readers and encoders; without `learners`: the others) need more than it has.
     """
     with cluster_at(config.cluster.address):
         nodes = gpus_of_nodes()
         check_preset(config, nodes)
-        (check_ingest_fits if ingest_alone else check_fits)(config, ray.cluster_resources())
-        if not ingest_alone:
-            check_placement(config, nodes)
+        if ingest_alone:
+            check_ingest_fits(config, ray.cluster_resources())
+        else:
+            check_fits(config, ray.cluster_resources(), learners=learners)
+            check_placement(config, nodes, learners=learners)
         yield
 
 
@@ -92,16 +94,17 @@ def check_preset(config: Config, nodes: Sequence[float]) -> None:
         )
 
 
-def check_placement(config: Config, nodes: Sequence[float]) -> None:
+def check_placement(config: Config, nodes: Sequence[float], *, learners: bool = True) -> None:
     """Raises ConfigurationError where an actor finds no node with as many free GPUs, as none spans two of them."""
     learner, sampler = config.learner, config.sampler
+    ranks = learner.ranks if learners else 0
     # Where roles share places, one node must hold what stands on a place.
-    shared = min(learner.ranks, sampler.actors) if config.cluster.placement == "colocated" else 0
+    shared = min(ranks, sampler.actors) if config.cluster.placement == "colocated" else 0
     actors = [
         Actors("learner with a sampler", shared, learner.gpus + sampler.gpus),
         Actors("sampler", sampler.actors - shared, sampler.gpus),
         *(Actors(f"judge {judge.name}", judge.actors, judge.gpus) for judge in config.leaf_judges.values()),
-        Actors("learner", learner.ranks - shared, learner.gpus),
+        Actors("learner", ranks - shared, learner.gpus),
     ]
     homeless = placed(actors, nodes).homeless
     if homeless is not None:
@@ -124,10 +127,11 @@ def demands(config: Config) -> dict[str, tuple[float, float]]:
     }
 
 
-def check_fits(config: Config, cluster: dict[str, float]) -> None:
+def check_fits(config: Config, cluster: dict[str, float], *, learners: bool = True) -> None:
     """Raises ConfigurationError where the roles' sum, or the ingest, needs more than the cluster's CPUs or GPUs."""
+    standing = {role: demand for role, demand in demands(config).items() if learners or role != "learner"}
     for number, kind in enumerate(("CPU", "GPU")):
-        needs = {role: demand[number] for role, demand in demands(config).items()}
+        needs = {role: demand[number] for role, demand in standing.items()}
         if sum(needs.values()) > cluster.get(kind, 0.0) + 1e-6:
             parts = " + ".join(f"{role} {need:g}" for role, need in needs.items() if need)
             has = cluster.get(kind, 0.0)

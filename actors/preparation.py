@@ -24,7 +24,7 @@ from rlaif.ledger import RunFolder
 from rlaif.models.settings import read_settings
 from rlaif.plan_counts import NOTHING_TO_ALIGN, NOTHING_TO_FINE_TUNE
 from rlaif.progress import Progress
-from rlaif.records import Case, Quarantined, Study
+from rlaif.records import Case, Quarantined, Split, Study
 from rlaif.reports.prompts import target_text
 from rlaif.reports.region_reports import region_answer
 from rlaif.storage import file_states
@@ -44,13 +44,15 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def prepare_studies(run: RunFolder, config: Config) -> None:
-    """Reads the data set into the run's tables `studies` and `quarantine`; draws the phantom where it is missing."""
+def prepare_studies(run: RunFolder, config: Config, *, split: Split | None = None) -> None:
+    """Reads the data set, or one split of it, into the run's tables `studies` and `quarantine`; draws the phantom where
+    it is missing.
+    """
     if run.done("studies"):
         return
     started = time.monotonic()
     table = _load(config)
-    run.replace("studies", Study, table.studies)
+    run.replace("studies", Study, [one for one in table.studies if split in (None, one.split)])
     run.replace("quarantine", Quarantined, table.quarantined)
     check_bad(config, len(table.quarantined), table.readable + len(table.quarantined), "studies", table.quarantined)
     counts = {split: sum(study.split == split for study in table.studies) for split in ("sft", "align", "heldout")}

@@ -27,6 +27,7 @@ from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
 from rlaif.preferences.settings import PairSettings, StrategyName
 from rlaif.review_settings import ReviewSettings
+from rlaif.score_settings import ScoreSettings
 from rlaif.section import Section, check_most
 from rlaif.serve_settings import ServeSettings
 from rlaif.start_settings import StartSettings
@@ -189,23 +190,6 @@ class RegimeSettings(Section):
         return self
 
 
-class ScoreSettings(Section):
-    """What jobs/score.py scores, and by whom."""
-
-    table: Path | None
-    """A CSV file of reports, with or without radiologists' scores or choices; taken from the working directory."""
-    judges: tuple[JudgeSettings, ...] = Field(min_length=1)
-    """Named as the members of an ensemble are."""
-    rating_scale: tuple[float, float] | None
-    """The ends of the radiologists' scale; null: their lowest and highest score."""
-
-    @model_validator(mode="after")
-    def _has_width(self) -> "ScoreSettings":
-        if self.rating_scale is not None and self.rating_scale[0] >= self.rating_scale[1]:
-            raise ValueError(f"rating_scale={list(self.rating_scale)} must go from low to high, such as [1, 5]")
-        return self
-
-
 class ClusterSettings(Section):
     name: str
     """The preset's, as errors call it."""
@@ -242,9 +226,9 @@ class Config(Section):
     review: ReviewSettings
     serve: ServeSettings
     cluster: ClusterSettings
+    trackers: TrackerSettings
     table: PublishedTable | None = None
     """A table of a paper that stands beside what jobs/score.py, ablate.py and regimes.py measure."""
-    trackers: TrackerSettings
 
     @model_validator(mode="before")
     @classmethod
@@ -344,9 +328,7 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         if not file.exists():
             raise ConfigurationError(f"{start.key}: {file} does not exist; name the file that round 0 starts from")
         start = start.model_copy(update={start.key.partition(".")[2]: file})
-    score = config.score
-    if score.table is not None:
-        score = score.model_copy(update={"table": score.table.expanduser().absolute()})
+    score = _placed_score(config.score)
     data = _placed_data(config)
     placed = config.model_copy(
         update={
@@ -369,6 +351,17 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         # The phantom draws region masks for a policy that reads them.
         return placed.model_copy(update={"data": placed.data.model_copy(update={"regions": True})})
     return placed
+
+
+def _placed_score(score: ScoreSettings) -> ScoreSettings:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    folders = ("wordnet", "bert_score", "ratescore", "radgraph", "radbert")
+    metrics = score.metrics.model_copy(update={name: absolute(getattr(score.metrics, name)) for name in folders})
+    placed = {name: absolute(getattr(score, name)) for name in ("table", "reports")}
+    runs = {name: tuple(path.expanduser().absolute() for path in getattr(score, name)) for name in ("against", "pool")}
+    return score.model_copy(update={**placed, **runs, "metrics": metrics})
 
 
 def _placed_data(config: Config) -> Any:

@@ -45,6 +45,28 @@ _KNOWN = (
     MetricDisplay("omitted", "Omitted findings", "findings per report", 2, "lower"),
     MetricDisplay("report_words", "Report length", "words per report", 1, None),
     MetricDisplay("region_recognition", "Regions recognised", "share of the regions asked for", 3, "higher"),
+    *(MetricDisplay(f"bleu_{n}", f"BLEU-{n}", "of the corpus, 0 to 1", 3, "higher") for n in range(1, 5)),
+    *(MetricDisplay(f"bleu_{n}_sample_mean", f"BLEU-{n}, mean of reports", "0 to 1", 3, "higher") for n in range(1, 5)),
+    MetricDisplay("rouge1", "ROUGE-1", "F, 0 to 1", 3, "higher"),
+    MetricDisplay("rouge2", "ROUGE-2", "F, 0 to 1", 3, "higher"),
+    MetricDisplay("rougeL", "ROUGE-L", "F, 0 to 1", 3, "higher"),
+    MetricDisplay("meteor", "METEOR", "0 to 1", 3, "higher"),
+    MetricDisplay("cider", "CIDEr", "0 to 10", 3, "higher"),
+    MetricDisplay("bert_score_precision", "BERTScore precision", "0 to 1", 3, "higher"),
+    MetricDisplay("bert_score_recall", "BERTScore recall", "0 to 1", 3, "higher"),
+    MetricDisplay("bert_score_f1", "BERTScore F1", "0 to 1", 3, "higher"),
+    MetricDisplay("ratescore", "RaTEScore", "0 to 1", 3, "higher"),
+    MetricDisplay("radgraph_partial", "RadGraph F1, partial", "0 to 1", 3, "higher"),
+    MetricDisplay("radgraph_simple", "RadGraph F1, simple", "0 to 1", 3, "higher"),
+    MetricDisplay("radgraph_complete", "RadGraph F1, complete", "0 to 1", 3, "higher"),
+    *(
+        MetricDisplay(f"ce_{average}_{one}", f"Clinical efficacy, {average} {words}", "0 to 1", 3, "higher")
+        for average in ("micro", "macro")
+        for one, words in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+    ),
+    MetricDisplay("length_kl", "Length divergence", "KL from the references, nats", 3, "lower"),
+    *(MetricDisplay(f"distinct_{n}", f"Distinct {n}-grams", "share of all", 3, None) for n in range(1, 4)),
+    MetricDisplay("same_report", "The most common report", "share of the reports", 3, "lower"),
 )
 _BY_NAME = {display.name: display for display in _KNOWN}
 # By the names that judges have unless they are given others.

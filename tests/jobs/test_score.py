@@ -10,9 +10,10 @@ import pytest
 from chat_server import Asked, Behaviour, ChatServer, say, say_of, status
 
 from actors.cluster import check_judges_fit
-from actors.scoring import judged_cases, leaves, read_reports
+from actors.rated_reports import judged_cases, leaves, read_reports
 from rlaif.config import ConfigurationError
-from rlaif.metrics.ratings import RatedReport, RatingsError
+from rlaif.metrics.ratings import RatingsError
+from rlaif.metrics.report_sets import ScoredReport
 from rlaif.records import Comparison, Judgement
 from rlaif.tables import Table
 
@@ -111,8 +112,8 @@ def test_judges_are_held_against_radiologists_and_a_run_goes_on_where_it_was(
     assert set(calibration["raters"]) == {"ada", "ben"} and calibration["rating_scale"] == [1, 5]
     for line in ("gpt4, 1 to 5", "0.90 [", "1 parse", "0.77", "ada", "raters' mean"):
         assert line in job.output, line
-    texts = {one.item_id: one.candidate for one in Table(run / "reports", RatedReport).read()}
-    rows = Table(run / "judging" / "judgements", Judgement).read()
+    texts = {one.report_id: one.text for one in Table(run / "reports" / "table", ScoredReport).read()}
+    rows = Table(run / "judging" / "table" / "judgements", Judgement).read()
     assert {texts[row.candidate_id]: row.score for row in rows if row.judge == "gpt4"} == {
         text: score for (_, text), score in zip(CANDIDATES, GIVEN, strict=True)
     }
@@ -158,7 +159,7 @@ def test_choices_are_asked_pair_by_pair_and_an_ensemble_takes_part(
     # Four pairs in both orders; those of the second case are the same questions as two of the first.
     assert len(chat_server.requests) in (6, 8)
     run = tmp_path / "runs" / "choices"
-    comparisons = Table(run / "judging" / "comparisons", Comparison).read()
+    comparisons = Table(run / "judging" / "table" / "comparisons", Comparison).read()
     assert Counter(one.case_id for one in comparisons) == dict.fromkeys({one.case_id for one in comparisons}, 2)
     summary = json.loads((run / "score.json").read_text(encoding="utf-8"))
     assert (summary["kind"], summary["reports"], summary["cases"]) == ("choices", 8, 2)
@@ -190,7 +191,7 @@ def test_what_cannot_be_used_is_told_in_one_line_and_nothing_is_begun(
     assert bad.ended(100) == 2
     assert bad.output == f"error: ratings {table}, line 2, column score: 'good' is no number such as 4 or 3.5\n"
     unnamed = start_job("score", root)
-    assert unnamed.ended(100) == 2 and unnamed.output.startswith("error: score.table is missing")
+    assert unnamed.ended(100) == 2 and unnamed.output.startswith("error: nothing to score: name a file of reports")
     written(tmp_path, "case_id,reference,candidate\nc,R.,T.\nc,R.,U.\nd,R.,T.\n")
     told = start_job("score", f"score.table={table}", root, "run.dry=true")
     assert told.ended(100) == 0 and "reports: 3 in 2 cases or pairs, ratings: none, raters: 0" in told.output
@@ -237,13 +238,16 @@ def test_a_table_must_suit_its_scale_and_judges(
 def test_settings_that_cannot_be_are_refused(configured: Configured, tmp_path: Path) -> None:
     for override, told in (
         ("score.rating_scale=[5,1]", r"score: rating_scale=\[5.0, 1.0\] must go from low to high"),
-        ("score.judges=[]", "score.judges: Tuple should have at least 1 item"),
+        ("score.judges=[] score.table=t.csv", r"score.judges=\[\] leaves nobody to hold against the ratings"),
+        ("score.reports=t.csv score.table=t.csv", "score.reports takes the data set's: give one"),
+        ("score.temperatures=[0,0.0]", "has one of them twice"),
+        ("score.samples=2", "samples=2 at temperature 0 would be one report 2 times"),
         ("score.judges=[rulez]", "score.judges: there is no judge rulez; did you mean rules"),
-        ("score.judges=[rules,{judge: rules, batch: 7}]", "two judges with other settings are called rules"),
-        ("score.judges=[{judge: green}]", "score.judges: judge green needs model"),
+        ("score.judges=[rules,{judge:rules,batch:7}]", "two judges with other settings are called rules"),
+        ("score.judges=[{judge:green}]", "score.judges: judge green needs model"),
     ):
         with pytest.raises(ConfigurationError, match=told):
-            configured(override)
+            configured(*override.split())
     with pytest.raises(RatingsError, match="there is no such file"):
         read_reports(configured(f"score.table={tmp_path / 'absent.csv'}").score)
     config = configured("score.judges=[{judge: rules, gpus: 1}]")

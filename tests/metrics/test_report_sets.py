@@ -1,0 +1,91 @@
+"""Sets of scored reports: metrics and judges' scores side by side, differences by case, and seeds pooled."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.report_sets import (
+    ReportSet,
+    ScoredReport,
+    ScoredSetsError,
+    differences_of,
+    measured_set,
+    pool_of,
+    read_sets,
+    summary_of,
+)
+from rlaif.metrics.score_tables import score_tables
+
+WORDS = MetricSettings(
+    names=("lengths", "rouge"), wordnet=None, bert_score=None, bert_score_layer=None, ratescore=None, radgraph=None,
+    radbert=None,
+)  # fmt: skip
+
+
+def reports(*texts: str) -> list[ScoredReport]:
+    return [
+        ScoredReport(f"c{n}.0", f"c{n}", f"p{n}", "clear lungs", text, None, (), "stop") for n, text in enumerate(texts)
+    ]
+
+
+def scored(values: list[float | None], judge: str = "gpt4", version: str = "gpt4-1:m") -> list[dict[str, Any]]:
+    same = {"judge": judge, "judge_version": version, "scale_low": 1.0, "scale_high": 5.0}
+    return [{"candidate_id": f"c{n}.0", "score": value, **same} for n, value in enumerate(values)]
+
+
+def measured(texts: list[str], values: list[float | None], version: str = "gpt4-1:m") -> ReportSet:
+    return measured_set(reports(*texts), scored(values, version=version), WORDS, processes=1)
+
+
+def test_a_judges_scores_stand_beside_the_metrics_and_a_failure_is_no_score() -> None:
+    summary = summary_of(measured(["clear lungs", "lungs", "a b c"], [5, None, 2]), resamples=200)
+    assert (summary["reports"], summary["cases"], summary["missing"]) == (3, 3, {})
+    assert summary["metrics"]["gpt4_score"]["mean"] == 3.5 and summary["metrics"]["gpt4_score"]["n"] == 2
+    assert summary["metrics"]["gpt4_score"]["signature"] == "gpt4-1:m; tokens: the judge's own; sample mean; 1 to 5"
+    assert summary["metrics"]["report_words"]["mean"] == 2.0
+    # F of one of two words, all of it right: 2 · 1 · ½ / 1½.
+    assert summary["metrics"]["rouge1"]["mean"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_differences_are_of_the_cases_of_both_computed_in_the_same_way() -> None:
+    first, second = measured(["lungs", "lungs", "a"], [1, 1, 1]), measured(["clear lungs", "lungs"], [2, 4])
+    found = differences_of(first, second, resamples=200)
+    assert found["rouge1"]["mean"] == pytest.approx((1 / 3 + 0) / 2) and found["rouge1"]["n"] == 2
+    assert found["gpt4_score"]["mean"] == 2.0
+    # Another version of a judge is another judge.
+    assert "gpt4_score" not in differences_of(first, measured(["x"], [5], version="gpt4-2:m"), resamples=50)
+
+
+def test_seeds_are_pooled_where_all_have_the_metric() -> None:
+    seeds = [measured(["a", "a b"], [2, 4]), measured(["a b c", "a"], [5, 5])]
+    pooled = pool_of(seeds, same_patients=True, resamples=300)
+    assert pooled["gpt4_score"]["mean"] == 4.0 and pooled["gpt4_score"]["seeds"] == 2
+    assert pooled["gpt4_score"]["spread"] == pytest.approx(2**0.5)
+    assert pooled["report_words"]["mean"] == 1.75
+    seeds[1] = measured_set(reports("a"), [], WORDS, processes=1)
+    assert "gpt4_score" not in pool_of(seeds, same_patients=True, resamples=50)
+
+
+def test_another_folder_than_a_finished_score_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScoredSetsError, match=r"is no finished run of jobs/score\.py"):
+        read_sets(tmp_path)
+
+
+def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
+    one = summary_of(measured(["clear lungs"], [4]), resamples=100)
+    one["missing"] = {"bert_score": "needs weights: set metrics.bert_score"}
+    summary = {
+        "name": "mine",
+        "sets": {"temperature-0": one},
+        "differences": {"a - b": {"rouge1": {"mean": 0.1, "low": 0.05, "high": 0.2, "n": 1}}, "none": {}},
+        "pooled": {},
+    }
+    tables = score_tables(summary)
+    assert [table.title.plain for table in tables] == [  # type: ignore[union-attr]
+        "mine: mean [95 % interval over patients]", "paired differences, the same patients in both"
+    ]  # fmt: skip
+    assert "bert_score: needs weights: set metrics.bert_score" in str(tables[0].caption)
+    assert [column.header for column in tables[1].columns] == ["Metric", "a - b"]
+    assert next(iter(tables[1].columns[1].cells)).plain == "+0.100 [+0.050, +0.200]"  # type: ignore[union-attr]
