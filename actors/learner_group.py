@@ -29,15 +29,8 @@ class LearnerGroup:
     and the stage is done again from the folder that it began with. Errors that a rank raised are not retried.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        vision: "Vision | None",
-        placement: Placement | None = None,
-        outages: Outages | None = None,
-    ) -> None:
-        self.config, self.vision = config, vision
-        self.placement, self.outages = placement or Placement(config), outages or Outages()
+    def __init__(self, config: Config, vision: "Vision | None", placement: Placement, outages: Outages) -> None:
+        self.config, self.vision, self.placement, self.outages = config, vision, placement, outages
         self.timeout_s = config.learner.timeout_s
         self.ranks: list[Actor] = []
         self.restarted = 0

@@ -39,15 +39,8 @@ def engine_environment(kv_cache_gib: int, threads: int) -> dict[str, str]:
 class SamplerGroup:
     """The sampler actors, which are started when they are first asked to write with a policy."""
 
-    def __init__(
-        self,
-        config: Config,
-        vision: "Vision | None",
-        placement: Placement | None = None,
-        outages: Outages | None = None,
-    ) -> None:
-        self.config, self.vision = config, vision
-        self.placement, self.outages = placement or Placement(config), outages or Outages()
+    def __init__(self, config: Config, vision: "Vision | None", placement: Placement, outages: Outages) -> None:
+        self.config, self.vision, self.placement, self.outages = config, vision, placement, outages
         self.actors: list[Actor] = []
         """Those that stand for the whole run."""
         self.restarts = 0
@@ -113,7 +106,7 @@ class SamplerGroup:
         state: tuple[int, str] = answer(self.actors[number].ready.remote(), timeout_s, who)
         return state
 
-    def replace(self, number: int, lost: Actor, reason: ActorDied, repeated: int = 0) -> Actor:
+    def replace(self, number: int, lost: Actor, reason: ActorLost, repeated: int = 0) -> Actor:
         """The sampler in the place of a lost one, which starts while others go on; `stands` is to be told once it does.
 
         `repeated` candidates had been asked of the lost one and are asked again. Raises ActorLost where

@@ -34,6 +34,10 @@ class _Sampler:
     stream: Any = None
     asked: dict[tuple[str, str | None], Request] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        return "a further sampler" if self.number is None else f"sampler {self.number}"
+
 
 class SamplerQueue:
     """What the samplers of a group are asked for in one stage, and what they answer."""
@@ -140,9 +144,8 @@ class SamplerQueue:
 
     def _stands(self, start: Any) -> None:
         sampler = self._starting.pop(start)
-        name = f"sampler {sampler.number} at its start" if sampler.number is not None else "a further sampler"
         try:
-            answer(start, self.timeout_s, name)
+            answer(start, self.timeout_s, f"{sampler.name} at its start")
         except ActorDied as reason:
             self._lose(sampler, reason)
             return
@@ -158,9 +161,8 @@ class SamplerQueue:
 
     def _read(self, sampler: _Sampler) -> list[Candidate]:
         """A case's candidates; none where the sampler had nothing to do for long, or was lost."""
-        name = f"sampler {sampler.number}" if sampler.number is not None else "a further sampler"
         try:
-            candidates: list[Candidate] = answer(next(sampler.stream), self.timeout_s, name)
+            candidates: list[Candidate] = answer(next(sampler.stream), self.timeout_s, sampler.name)
         except StopIteration:
             sampler.stream = sampler.actor.sample.remote([], self.round, self._stage)
             return []
@@ -175,7 +177,7 @@ class SamplerQueue:
         """Has what a lost sampler did not answer asked again, and starts another where it stood for the whole run."""
         repeated = sum(one.n for one in sampler.asked.values())
         self._again.extend(sampler.asked.values())
-        if sampler.number is None or not isinstance(reason, ActorDied):
+        if sampler.number is None:
             self._group.lose_further(sampler.actor, reason, repeated)
             return
         actor = self._group.replace(sampler.number, sampler.actor, reason, repeated)

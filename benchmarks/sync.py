@@ -32,6 +32,8 @@ from untrained_policy import reports
 
 from actors.cluster import joined
 from actors.learner_group import LearnerGroup
+from actors.outages import Outages
+from actors.placement import Placement
 from actors.sampler_group import SamplerGroup
 from actors.weight_road import send_weights
 from rlaif.config import Config, load_config
@@ -137,7 +139,8 @@ def main() -> None:
         config = configuration(root, given.threads, lora=given.lora)
         # What actors and stages say while they are measured goes to the standard error.
         with contextlib.redirect_stdout(sys.stderr), joined(config):
-            learners, samplers = LearnerGroup(config, None), SamplerGroup(config, None)
+            standing = Placement(config), Outages()
+            learners, samplers = LearnerGroup(config, None, *standing), SamplerGroup(config, None, *standing)
             try:
                 sides, parts = run(given, root, parameters, learners, samplers)
             finally:

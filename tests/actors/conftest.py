@@ -29,8 +29,11 @@ def two(fleet: "Fleet", small: Any) -> Iterator["LearnerGroup"]:
 def one(cluster: None, small: Any) -> Iterator["LearnerGroup"]:
     """A group of one rank on the same settings."""
     from actors.learner_group import LearnerGroup
+    from actors.outages import Outages
+    from actors.placement import Placement
     from rlaif.vision import StoredFeatures
 
-    group = LearnerGroup(small.config("learner.ranks=1"), StoredFeatures(small.features))
+    config = small.config("learner.ranks=1")
+    group = LearnerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
     yield group
     group.close()

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from actors.fleet import Fleet
 from actors.learner_group import LearnerGroup
+from actors.outages import Outages
+from actors.placement import Placement
 from actors.requests import Request
 from actors.sampler import Sampler
 from rlaif.config import PhantomDataSettings
@@ -138,7 +140,8 @@ def gap(policy: Policy, candidates: Sequence[Candidate], visual: Callable[[str],
 @pytest.fixture(scope="module")
 def learner(cluster: None, small: Any) -> Iterator[LearnerGroup]:
     """A learner of one rank, which `told` gives other settings."""
-    group = LearnerGroup(small.config("learner.ranks=1"), StoredFeatures(small.features))
+    config = small.config("learner.ranks=1")
+    group = LearnerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
     yield group
     for rank in group.ranks:
         ray.kill(rank)

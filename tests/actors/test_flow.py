@@ -12,6 +12,8 @@ from ray.exceptions import RayActorError
 
 from actors.fleet import Fleet
 from actors.flow import AllSampled, Flow
+from actors.outages import Outages
+from actors.placement import Placement
 from actors.remote import ActorLost
 from actors.requests import Feed, Request
 from actors.sampler_group import SamplerGroup
@@ -59,7 +61,8 @@ def alone(fleet: Fleet, small: Any) -> dict[str, tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def pair(cluster: None, small: Any) -> Iterator[SamplerGroup]:
     """Two engines of the same policy."""
-    group = SamplerGroup(small.config("sampler.actors=2", "sampler.restarts=2"), StoredFeatures(small.features))
+    config = small.config("sampler.actors=2", "sampler.restarts=2")
+    group = SamplerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
     group.use(small.first, 0, None)
     yield group
     group.close()
@@ -115,7 +118,7 @@ def test_a_further_engine_is_started_while_much_waits_and_writes_what_the_first_
     alone: Any, cluster: None, small: Any
 ) -> None:
     config = small.config("sampler.max_actors=2", "sampler.max_sequences=12", "cluster.placement=apart")
-    group = SamplerGroup(config, StoredFeatures(small.features))
+    group = SamplerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
     group.use(small.first, 0, None)
     flow = Flow(config, [], group, requests(24), 0)
     assert flow._sampling is not None
@@ -186,7 +189,8 @@ def writer() -> Any:
 @pytest.fixture
 def writers(cluster: None, small: Any) -> Iterator[SamplerGroup]:
     """Three of them, as a group."""
-    group = SamplerGroup(small.config("sampler.max_sequences=48"), None)
+    config = small.config("sampler.max_sequences=48")
+    group = SamplerGroup(config, None, Placement(config), Outages())
     kind = writer()
     group.actors = [kind.remote() for _ in range(3)]
     yield group

@@ -15,6 +15,8 @@ from trainings import candidate
 from actors import learner_group
 from actors.learner_faults import LearnerOutOfMemory
 from actors.learner_group import LearnerGroup
+from actors.outages import Outages
+from actors.placement import Placement
 from actors.remote import ActorLost
 from actors.weights import checksum_of
 from rlaif.learner_settings import TrainingSettings
@@ -34,7 +36,8 @@ TRAINING = TrainingSettings(train=("language_model",), epochs=12, batch=2, lr=1e
 @pytest.fixture(scope="module")
 def group(cluster: None, small: Any) -> Iterator[LearnerGroup]:
     """A group of two ranks that may be started again once."""
-    made = LearnerGroup(small.config("learner.ranks=2", "learner.restarts=1"), StoredFeatures(small.features))
+    config = small.config("learner.ranks=2", "learner.restarts=1")
+    made = LearnerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
     yield made
     made.close()
 

@@ -11,6 +11,8 @@ import pytest
 import ray
 
 from actors.fleet import Fleet
+from actors.outages import Outages
+from actors.placement import Placement
 from actors.remote import ActorDied, StartFailed, answer
 from actors.requests import Request
 from actors.sampler_group import SamplerGroup
@@ -46,7 +48,8 @@ def test_engines_may_share_a_gpu_or_be_split_over_some(
 
 @pytest.mark.slow
 def test_an_error_at_the_start_is_told_at_once_in_its_own_words(cluster: None, small: Any) -> None:
-    group = SamplerGroup(small.config("sampler.max_length=300"), StoredFeatures(small.features))
+    config = small.config("sampler.max_length=300")
+    group = SamplerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
     with pytest.raises(StartFailed) as caught:
         group.use(small.first, 0, None)
     assert str(caught.value) == (
@@ -68,7 +71,8 @@ def sample(sampler: Any) -> dict[int, Candidate]:
 @pytest.mark.timeout(900)
 def test_a_split_engine_writes_the_same_and_dies_with_its_parts(cluster: None, fleet: Fleet, small: Any) -> None:
     whole = sample(fleet.samplers(small.first, 0).actors[0])
-    group = SamplerGroup(small.config("sampler.tensor_parallel=2", "sampler.restarts=1"), fleet.vision)
+    config = small.config("sampler.tensor_parallel=2", "sampler.restarts=1")
+    group = SamplerGroup(config, fleet.vision, Placement(config), Outages())
     # The first is killed while it starts, and another takes its place.
     killer = threading.Timer(2.0, lambda: ray.kill(group.actors[0]))
     killer.start()

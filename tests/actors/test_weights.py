@@ -17,6 +17,8 @@ from torch import Tensor
 from actors.fleet import Fleet
 from actors.learner_group import LearnerGroup
 from actors.learner_weights import weights_to_send
+from actors.outages import Outages
+from actors.placement import Placement
 from actors.policy_loading import recorded_checksum
 from actors.requests import Request
 from actors.stale_weights import StaleWeights
@@ -139,7 +141,8 @@ DPO = ("learner.dpo.batch=4", "learner.dpo.epochs=1", "learner.dpo.lr=5e-3")
 
 
 def group(small: Any, *overrides: str) -> LearnerGroup:
-    return LearnerGroup(small.config(*TRAINING, *DPO, *overrides), StoredFeatures(small.features))
+    config = small.config(*TRAINING, *DPO, *overrides)
+    return LearnerGroup(config, StoredFeatures(small.features), Placement(config), Outages())
 
 
 @pytest.fixture
