@@ -12,12 +12,13 @@ _POOLED = (
 )
 _MEANS = (("bert_score_precision", "bert_score_recall", "bert_score_f1"),)
 _RANGES = {"cider": (0.0, 10.0), "gpt4_score": (1.0, 5.0)}
+# The share of a report's tokens that are punctuation, which BLEU counts and ROUGE does not; all are taken to match.
+# A fifth of the phantom's reports is.
+_PUNCTUATION = 0.25
 # The smaller, the larger, and what it means where they are the other way round.
 _ORDERS: tuple[tuple[str, str, Kind, str], ...] = (
     ("rougeL", "rouge1", "impossible", "a longest common subsequence has no more words than the words in common"),
     ("rouge2", "rouge1", "doubtful", "more pairs of words in common than words"),
-    ("meteor", "rouge1", "doubtful", "words matched by stem or meaning, less a penalty, above the words in common"),
-    ("bleu_1", "rouge1", "doubtful", "BLEU-1 with its brevity penalty is no more than the F1 of the same words"),
     *(
         (f"bleu_{larger}{kind}", f"bleu_{smaller}{kind}", "doubtful", "more runs of words right than words")
         for kind in ("", "_sample_mean")
@@ -41,10 +42,14 @@ class Fault:
 def faults(table: PublishedTable) -> list[Fault]:
     """Every printed value that fails a check, within the rounding of the printed digits.
 
-    Range: shares stand between 0 and 1, on the table's scale. Order: ROUGE-L, ROUGE-2, METEOR and BLEU-1 are no larger
-    than ROUGE-1, a BLEU of longer runs than one of shorter. F1 is the harmonic mean of precision and recall where all
-    three are of counts; a mean F1 is at most the mean of mean precision and mean recall, and at least their sum less
-    one (a harmonic mean is never above the arithmetic one, and 2pr/(p+r) >= p+r-1 on [0, 1]).
+    - Shares stand between 0 and 1, on the table's scale.
+    - ROUGE-L and ROUGE-2 are no larger than ROUGE-1, a BLEU of longer runs no larger than one of shorter.
+    - BLEU-1 is no larger than the F1 of the same tokens: where a candidate has r times the reference's tokens and
+      precision p, F1 is 2pr / (1 + r), and BLEU-1 is p for r >= 1 and p exp(1 - 1/r) below, the smaller for every r.
+    - METEOR is no larger than 10pr / (r + 9p), its mean of precision p and recall r: at METEOR m the F1 of the same
+      words is least where r = 1, and then m / (5 - 4m).
+    - F1 of counts is the harmonic mean of precision and recall. A mean F1 is at most the mean of mean precision and mean
+      recall, and at least their sum less one, since 2pr / (p + r) >= p + r - 1 on [0, 1].
     """
     found = []
     for row in table.rows:
@@ -70,6 +75,7 @@ def _faults(cells: Mapping[str, tuple[float, float, str]]) -> Iterator[tuple[str
             (value, half, label), (bound, bound_half, _) = cells[small], cells[large]
             if value - half > bound + bound_half:
                 yield label, kind, why
+    yield from _overlap_faults(cells)
     for names in _POOLED:
         if all(name in cells for name in names):
             (p, p_half, _), (r, r_half, _), (f1, half, label) = (cells[name] for name in names)
@@ -85,6 +91,22 @@ def _faults(cells: Mapping[str, tuple[float, float, str]]) -> Iterator[tuple[str
                 yield label, "impossible", "below the sum of mean precision and mean recall less 1"
             elif f1 + half < min(p - p_half, r - r_half):
                 yield label, "doubtful", "below both mean precision and mean recall"
+
+
+def _overlap_faults(cells: Mapping[str, tuple[float, float, str]]) -> Iterator[tuple[str, Kind, str]]:
+    """BLEU-1 and METEOR against the words in common that ROUGE-1 counts."""
+    if "rouge1" not in cells:
+        return
+    words, words_half, _ = cells["rouge1"]
+    if "meteor" in cells:
+        value, half, label = cells["meteor"]
+        least = min(value - half, 1.0)
+        if least / (5 - 4 * least) > words + words_half:
+            yield label, "doubtful", "so few words in common do not give it, whatever the lengths"
+    if "bleu_1" in cells:
+        value, half, label = cells["bleu_1"]
+        if value - half > _PUNCTUATION + (1 - _PUNCTUATION) * (words + words_half):
+            yield label, "doubtful", "BLEU-1 with its brevity penalty is no more than the F1 of the same tokens"
 
 
 def _harmonic(one: float, other: float) -> float:

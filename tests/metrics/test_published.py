@@ -136,9 +136,7 @@ def test_how_many_values_fail() -> None:
     found = {name: faults(of_paper(name)) for name in FILES}
     counts = {name: (len(some), sum(one.kind == "impossible" for one in some)) for name, some in found.items()}
     assert counts == dict.fromkeys(FILES, (0, 0)) | {
-        "ct_gpt_pp_1": (3, 0),
-        "ct_gpt_pp_2": (11, 0),
-        "ct_gpt_pp_6": (8, 0),
+        "ct_gpt_pp_6": (1, 0),
         "mu2_1": (1, 0),
         "mu2_2": (1, 0),
         "rgro_1": (11, 10),
@@ -182,8 +180,12 @@ def test_what_is_said_of_argus_against_larger_models() -> None:
         (("rouge1", "rougeL"), (0.40, 0.42), [("rougeL", "impossible")]),
         (("rouge1", "rougeL"), (0.40, 0.41), []),
         (("rouge1", "rouge2"), (0.40, 0.42), [("rouge2", "doubtful")]),
+        # 0.88 / (5 - 4 * 0.88) = 0.59, and 0.54 / (5 - 4 * 0.54) = 0.19.
         (("rouge1", "meteor"), (0.46, 0.88), [("meteor", "doubtful")]),
+        (("rouge1", "meteor"), (0.46, 0.54), []),
         (("rouge1", "bleu_1"), (0.34, 0.61), [("bleu_1", "doubtful")]),
+        # 0.25 + 0.75 * 0.34 = 0.505: punctuation may make up for so much.
+        (("rouge1", "bleu_1"), (0.34, 0.51), []),
         (("bleu_1", "bleu_4"), (0.20, 0.22), [("bleu_4", "doubtful")]),
         (("bleu_1_sample_mean", "bleu_4_sample_mean"), (0.20, 0.22), [("bleu_4_sample_mean", "doubtful")]),
         (("bleu_1", "bleu_4_sample_mean"), (0.20, 0.21), []),
