@@ -48,8 +48,8 @@ def faults(table: PublishedTable) -> list[Fault]:
       precision p, F1 is 2pr / (1 + r), and BLEU-1 is p for r >= 1 and p exp(1 - 1/r) below, the smaller for every r.
     - METEOR is no larger than 10pr / (r + 9p), its mean of precision p and recall r: at METEOR m the F1 of the same
       words is least where r = 1, and then m / (5 - 4m).
-    - F1 of counts is the harmonic mean of precision and recall. A mean F1 is at most the mean of mean precision and mean
-      recall, and at least their sum less one, since 2pr / (p + r) >= p + r - 1 on [0, 1].
+    - F1 of counts is the harmonic mean of precision and recall. A mean F1 is at most the mean of mean precision and
+      mean recall, and at least their sum less one, since 2pr / (p + r) >= p + r - 1 on [0, 1].
     """
     found = []
     for row in table.rows:
