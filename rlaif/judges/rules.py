@@ -176,6 +176,27 @@ def _pair_up(
     return pairs, missing, false
 
 
+@dataclass(frozen=True)
+class FindingMatches:
+    """How the present findings of two reports stand to each other, each finding without its sentence.
+
+    `pairs` are (reference's, candidate's, error class or None); `missing` are only in the reference, `false` only in
+    the candidate.
+    """
+
+    pairs: tuple[tuple[Finding, Finding, str | None], ...]
+    missing: tuple[Finding, ...]
+    false: tuple[Finding, ...]
+
+
+def match_findings(reference: Iterable[Finding], candidate: Iterable[Finding]) -> FindingMatches:
+    """Match the findings of a candidate to those of the reference, as `judge` counts them."""
+    pairs, missing, false = _pair_up(distinct(reference), distinct(candidate))
+    told = [(ours, theirs, _pardoned(ours, theirs, found).error) for ours, theirs, found in pairs]
+    named = tuple((ours, theirs, None if error == "possible" else error) for ours, theirs, error in told)
+    return FindingMatches(named, tuple(missing), tuple(false))
+
+
 def _pardoned(ours: Finding, theirs: Finding, comparison: _Comparison) -> _Comparison:
     """The comparison, its error only a note where the reference is not sure of the finding at all."""
     if comparison.error is None or ours.certainty == "definite":

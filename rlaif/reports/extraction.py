@@ -14,7 +14,7 @@ from rlaif.reports.heads import Head, heads_of
 from rlaif.reports.hedges import CHANGES
 from rlaif.reports.language import is_english
 from rlaif.reports.modifiers import RESOLVED_PHRASES
-from rlaif.reports.phrases import Mention, mentions_of, sentences_of, words_of
+from rlaif.reports.phrases import Mention, mentions_of, sentences_of, word_spans, words_of
 from rlaif.reports.reading import findings_of, location_of, side_of
 
 _DEFINITE = frozenset({"the", "this", "that", "these", "those", "its", "described", "mentioned"})
@@ -23,6 +23,8 @@ _PRONOUNS = frozenset({"it", "its", "they", "this", "these", "largest", "measuri
 _AFTER_ARTICLE = frozenset(
     {"largest", "biggest", "larger", "lesion", "finding", "size", "dimension", "diameter", "maximum"}
 )
+# Words that may stand between a finding and its place: "in the", "of the left".
+_WORDS_TO_PLACE = 3
 # How many findings back "the nodule" may refer to.
 _LOOK_BACK = 8
 # Sentences that are read once and remembered, and the characters of the longest: reports share most of theirs.
@@ -108,6 +110,27 @@ _remembered = lru_cache(maxsize=_REMEMBERED)(_read)
 
 def _sentence(sentence: str) -> _Sentence:
     return _remembered(sentence) if len(sentence) <= _LONGEST_REMEMBERED else _read(sentence)
+
+
+def named_in(sentence: str) -> list[tuple[Finding, int, int]]:
+    """The findings that a sentence names by itself, each with the characters [start, end) that name and place it."""
+    spans, named = word_spans(sentence), []
+    for head, found in _sentence(sentence).named:
+        first, last = _reach(head)
+        named.append((found, spans[first][0], spans[last - 1][1]))
+    return named
+
+
+def _reach(head: Head) -> tuple[int, int]:
+    """The words [start, end) of a head with the attributes that stand beside it: "12 mm nodule in the right lung"."""
+    start, end = head.start, head.end
+    for attribute in sorted(head.attributes, key=lambda one: -one.end):
+        if attribute.start < start <= attribute.end + 1:
+            start = attribute.start
+    for attribute in sorted(head.attributes, key=lambda one: one.start):
+        if attribute.end > end >= attribute.start - _WORDS_TO_PLACE:
+            end = attribute.end
+    return start, end
 
 
 def _compatible(first: Finding, second: Finding) -> bool:

@@ -64,6 +64,11 @@ def words_of(sentence: str) -> list[str]:
     return [singular(word) for word in _WORD.findall(sentence.lower())]
 
 
+def word_spans(sentence: str) -> list[tuple[int, int]]:
+    """Where each of `words_of` stands in the sentence, as characters [start, end)."""
+    return [match.span() for match in _WORD.finditer(sentence.lower())]
+
+
 def _build_tree() -> _Node:
     root = _Node()
     for phrase, kind, value in entries():

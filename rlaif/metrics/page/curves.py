@@ -107,7 +107,7 @@ def _smoothed(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     return result
 
 
-def _line_chart(
+def line_chart(
     title: str,
     y_label: str,
     curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
@@ -178,7 +178,7 @@ def _values(steps: Sequence[Mapping[str, Any]], key: str, offset: int = 0) -> li
 
 def sft_chart(steps: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The supervised fine-tuning loss of the base policy, in nats per token."""
-    return _line_chart("Base policy: SFT loss", "nats per token", {"Loss": [_values(steps, "loss")]}, "optimiser step")
+    return line_chart("Base policy: SFT loss", "nats per token", {"Loss": [_values(steps, "loss")]}, "optimiser step")
 
 
 def alignment_charts(rounds: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Chart]:
@@ -202,15 +202,15 @@ def alignment_charts(rounds: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) 
     divergence = {"KL": curve("kl")}
     if any(divergence["KL"]):
         reinforced = (
-            _line_chart("PPO loss", "policy and value", {"Loss": curve("loss")}, axis, dividers, (0.0, "")),
-            _line_chart("KL from the base policy", "nats per report", divergence, axis, dividers),
-            _line_chart("Clipped", "share of tokens", {"Clipped": curve("clipped")}, axis, dividers),
+            line_chart("PPO loss", "policy and value", {"Loss": curve("loss")}, axis, dividers, (0.0, "")),
+            line_chart("KL from the base policy", "nats per report", divergence, axis, dividers),
+            line_chart("Clipped", "share of tokens", {"Clipped": curve("clipped")}, axis, dividers),
         )
         return [chart for chart in reinforced if chart is not None]
     charts = (
-        _line_chart("DPO loss", "nats per pair", {"Loss": curve("loss")}, axis, dividers, (math.log(2), "ln 2")),
-        _line_chart("Implicit rewards", "nats, times beta", rewards, axis, dividers, (0.0, "")),
-        _line_chart("Accuracy", "share of pairs", {"Accuracy": curve("accuracy")}, axis, dividers, (0.5, "even")),
+        line_chart("DPO loss", "nats per pair", {"Loss": curve("loss")}, axis, dividers, (math.log(2), "ln 2")),
+        line_chart("Implicit rewards", "nats, times beta", rewards, axis, dividers, (0.0, "")),
+        line_chart("Accuracy", "share of pairs", {"Accuracy": curve("accuracy")}, axis, dividers, (0.5, "even")),
     )
     return [chart for chart in charts if chart is not None]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.metrics.display import display_of, is_number, main_metric, number_text
-from rlaif.metrics.page.images import SliceRow, study_slices
-from rlaif.metrics.page.run_tables import read_rows, round_folders
-from rlaif.volumes.source import VolumeSource
+from rlaif.metrics.display import display_of, is_number, number_text
+from rlaif.metrics.page.heldout_changes import heldout_changes
+from rlaif.metrics.page.images import SliceRow
+from rlaif.metrics.page.run_tables import bounded, read_rows, round_folders
+from rlaif.metrics.page.studies import StudyIndex
 
-_TEXT_LIMIT = 4000
 _EXPLANATION_LIMIT = 1500
 
 
@@ -47,11 +47,6 @@ class Example:
     images: SliceRow
 
 
-def bounded(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """A text of at most `limit` characters, which says how much was left out."""
-    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
-
-
 def compared(text: str, other: str) -> tuple[Passage, ...]:
     """The sentences of a text, each marked where `other` lacks it; none marked where they share no sentence."""
 
@@ -84,7 +79,7 @@ def _spread(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, A
     return sorted(chosen, key=lambda row: row["round"])
 
 
-def pair_examples(run: Path, studies: "StudyIndex", most: int = 12) -> list[Example]:
+def pair_examples(run: Path, studies: StudyIndex, most: int = 12) -> list[Example]:
     """Up to `most` pairs with the largest margins, spread over the rounds; the same for the same run."""
     keys: list[dict[str, Any]] = []
     for folder in round_folders(run):
@@ -99,7 +94,7 @@ def pair_examples(run: Path, studies: "StudyIndex", most: int = 12) -> list[Exam
     return examples
 
 
-def _pair_example(pair: Mapping[str, Any], folder: Path, studies: "StudyIndex") -> Example:
+def _pair_example(pair: Mapping[str, Any], folder: Path, studies: StudyIndex) -> Example:
     ids = [pair["chosen_candidate_id"], pair["rejected_candidate_id"]]
     judged = {
         row["candidate_id"]: row
@@ -140,65 +135,21 @@ def _pair_example(pair: Mapping[str, Any], folder: Path, studies: "StudyIndex") 
     )
 
 
-class StudyIndex:
-    """References and CT slices of a run's studies, each read once and only when an example needs it."""
-
-    def __init__(self, run: Path) -> None:
-        self._folder = run / "studies"
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._images: dict[str, SliceRow] = {}
-
-    def _row(self, study_id: str) -> dict[str, Any]:
-        if study_id not in self._rows:
-            columns = ["study_id", "volume", "findings", "impression", "rescale", "spacing_mm"]
-            found = read_rows(self._folder, columns, ("study_id", [study_id]))
-            self._rows[study_id] = found[0] if found else {}
-        return self._rows[study_id]
-
-    def reference(self, study_id: str) -> tuple[tuple[str, str], ...]:
-        """The sections of the study's report as (name, text), without empty ones."""
-        row = self._row(study_id)
-        return tuple((name.capitalize(), bounded(row[name])) for name in ("findings", "impression") if row.get(name))
-
-    def images(self, study_id: str) -> SliceRow:
-        """The study's slices, or a note in their place."""
-        row = self._row(study_id)
-        if not row:
-            return SliceRow(note="The study is not in the run's studies table.")
-        volume = row["volume"] or ""
-        if volume not in self._images:
-            source = VolumeSource.at(volume, row["rescale"], row["spacing_mm"]) if volume else None
-            self._images[volume] = study_slices(source)
-        return self._images[volume]
-
-
 def heldout_examples(run: Path, studies: StudyIndex) -> list[Example]:
     """The best gain, the median and the worst loss of the last round against the base, by the main metric.
 
     Empty where the base or a round has no held-out reports with a shared metric.
     """
-    rounds = sorted((path for path in (run / "heldout").glob("round-*") if path.is_dir()), key=lambda path: path.name)
-    if not rounds:
+    changes = heldout_changes(run)
+    if changes is None:
         return []
-    base, last = (
-        {row["case_id"]: row for row in read_rows(folder) if not row["control"]}
-        for folder in (run / "heldout" / "base", rounds[-1])
-    )
-    shared = sorted(set(base) & set(last))
-    metric = main_metric(name for case in shared for name in set(base[case]["metrics"]) & set(last[case]["metrics"]))
-    if metric is None:
-        return []
-    scored = [case for case in shared if metric in base[case]["metrics"] and metric in last[case]["metrics"]]
-    change = {case: last[case]["metrics"][metric] - base[case]["metrics"][metric] for case in scored}
-    if display_of(metric).better == "lower":
-        change = {case: -value for case, value in change.items()}
-    ranked = sorted(scored, key=lambda case: (-change[case], case))
+    ranked = changes.ranked
     places = {0: "Best gain", len(ranked) // 2: "Median", len(ranked) - 1: "Worst"}
     if len(ranked) == 1:
         places = {0: "The only case"}
-    label = f"Round {int(rounds[-1].name.removeprefix('round-'))}"
+    (_, base), (label, last) = changes.policies[0], changes.policies[-1]
     return [
-        _heldout_example(title, metric, label, base[ranked[place]], last[ranked[place]], studies)
+        _heldout_example(title, changes.metric, label, base[ranked[place]], last[ranked[place]], studies)
         for place, title in sorted(places.items())
     ]
 

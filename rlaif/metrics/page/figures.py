@@ -1,12 +1,18 @@
-"""The figures of the report page that are read from a run's tables: training curves and score distributions."""
+"""The figures of the report page that are drawn from a run: training, held-out metrics by round, distributions."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
-from rlaif.metrics.display import column_label
-from rlaif.metrics.page.curves import Chart, alignment_charts, histogram, score_shares, sft_chart
+from rlaif.metrics.display import Judges, column_label, display_of, interval_text, is_number, ordered, policy_columns
+from rlaif.metrics.page.curves import Chart, Tick, alignment_charts, histogram, line_chart, score_shares, sft_chart
 from rlaif.metrics.page.run_tables import learning_steps, read_table, round_folders
+
+_MOST_METRICS = 6
+_MOST_LABELS = 7
 
 
 def learning_charts(run: Path) -> list[Chart]:
@@ -14,6 +20,36 @@ def learning_charts(run: Path) -> list[Chart]:
     rounds = [(column_label(folder.name), learning_steps(folder / "metrics.json")) for folder in round_folders(run)]
     base = sft_chart(learning_steps(run / "base" / "metrics.json"))
     return [*([base] if base else []), *alignment_charts(rounds)]
+
+
+def heldout_charts(summary: Mapping[str, Any], judges: Judges | None = None) -> list[Chart]:
+    """The first held-out metrics from the base over the rounds, with their 95 % intervals; empty without a round."""
+    heldout: Mapping[str, Any] = summary.get("heldout") or {}
+    columns = policy_columns(heldout)
+    if len(columns) < 2:
+        return []
+    charts = []
+    for metric in ordered(name for column in columns for name in heldout[column] or {})[:_MOST_METRICS]:
+        display = display_of(metric, judges)
+        intervals = [((heldout[column] or {}).get(metric) or {}) for column in columns]
+        known = [(place, one) for place, one in enumerate(intervals) if is_number(one.get("mean"))]
+        whole = [(place, one) for place, one in known if is_number(one.get("low")) and is_number(one.get("high"))]
+        curves = {
+            "Mean": [[(float(place), one["mean"]) for place, one in known]],
+            "95 % interval": [[(float(place), one["low"]), (float(place), one["high"])] for place, one in whole],
+        }
+        better = f"; {display.better} is better" if display.better else ""
+        chart = line_chart(display.label, display.unit + better, curves, "policy")
+        if chart is not None and len(known) > 1:
+            first, last = known[0][0], known[-1][0]
+            stride = -(-len(known) // _MOST_LABELS)
+            ticks = [
+                Tick(round(100 * (place - first) / (last - first), 2), column_label(columns[place]))
+                for place, _ in known[::stride]
+            ]
+            words = "; ".join(f"{column_label(columns[place])} {interval_text(one, display)}" for place, one in known)
+            charts.append(replace(chart, x_ticks=tuple(ticks), words=words))
+    return charts
 
 
 def histograms(run: Path) -> list[tuple[str, list[Chart], int]]:

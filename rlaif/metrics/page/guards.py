@@ -15,9 +15,9 @@ from rlaif.metrics.display import (
     verdict_of,
 )
 from rlaif.metrics.guards import MATCHED_LENGTH
-from rlaif.metrics.page.examples import bounded
 from rlaif.metrics.page.forest import ForestPanel, forest_panel
 from rlaif.metrics.page.judges import figure_text
+from rlaif.metrics.page.run_tables import bounded
 from rlaif.metrics.page.sentences import training_judges, typographic
 
 _MOST_WARNINGS = 20

@@ -3,17 +3,12 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-
-from rlaif.storage import StorageUnavailable
-
-if TYPE_CHECKING:
-    from rlaif.volumes.source import VolumeSource
 
 # The usual lung window: centre -600 HU, width 1500 HU.
 LUNG_WINDOW = (-1350.0, 150.0)
@@ -113,14 +108,3 @@ def slices_at(
         caption = f"{name}, {place[axis] + 1} of {voxels.shape[axis]}"
         slices.append(Slice(name, caption, _png(image), image.width, image.height))
     return tuple(slices)
-
-
-def study_slices(source: "VolumeSource | None") -> SliceRow:
-    """The slices of a study's CT, or a note where it has none or can no longer be read."""
-    if source is None:
-        return SliceRow(note="This study has no CT: its policy works on text alone.")
-    try:
-        volume = source.read()
-    except (OSError, ValueError, StorageUnavailable) as error:
-        return SliceRow(note=f"The CT cannot be read any more: {str(error)[:300]}")
-    return slices_of(volume.voxels, volume.spacing_mm)

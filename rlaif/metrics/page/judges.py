@@ -15,7 +15,7 @@ from rlaif.metrics.display import (
     policy_columns,
     scale_text,
 )
-from rlaif.metrics.page.examples import bounded
+from rlaif.metrics.page.run_tables import bounded
 from rlaif.metrics.page.sentences import typographic
 from rlaif.metrics.page.tables import reasons
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import yaml
 
 _ROUND_NAME = re.compile(r"round-\d+")
+TEXT_LIMIT = 4000
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,3 +86,21 @@ def judge_scales(run: Path) -> dict[str, tuple[float, float]]:
             firsts = table.group_by("judge").aggregate([("scale_low", "min"), ("scale_high", "max")]).to_pylist()
             scales |= {row["judge"]: (row["scale_low_min"], row["scale_high_max"]) for row in firsts}
     return scales
+
+
+def bounded(text: str, limit: int = TEXT_LIMIT) -> str:
+    """A text of at most `limit` characters, which says how much was left out."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
+
+
+def target_of(run: Path) -> str | None:
+    """Which part of a report the run's policy writes (findings, impression, both); None where no configuration says."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML ({error}); run the job again to write it anew") from error
+    section = content.get("run") if isinstance(content, dict) else None
+    return section.get("target") if isinstance(section, dict) else None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rlaif.metrics.display import Judges, column_label, display_of, interval_text, ordered, policy_columns, verdict_of
-from rlaif.metrics.page.examples import bounded
+from rlaif.metrics.page.run_tables import bounded
 from rlaif.metrics.page.sentences import duration, typographic
 
 
@@ -21,9 +21,21 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     for key, label in (("candidates", "Candidates"), ("pairs", "Preference pairs"), ("reports", "Reports learnt from")):
         if any(key in one for one in rounds):
             facts.append((label, f"{sum(one.get(key) or 0 for one in rounds):,}"))
+    if told := _judging_cost(summary):
+        facts.append(("Judging", told))
     timed = [summary.get("seconds") or {}, *(one.get("seconds") or {} for one in rounds)]
     total = sum(value for stage in timed for value in stage.values())
     return [*facts, ("Time in stages", duration(total))] if total else facts
+
+
+def _judging_cost(summary: Mapping[str, Any]) -> str:
+    """What all judging cost, in money or else in tokens; empty where no service was asked."""
+    asked = [(one.get("judging") or {}).get("judges") or {} for one in summary.get("rounds") or []]
+    asked += [judges or {} for judges in (summary.get("heldout_judging") or {}).values()]
+    accounts = [one or {} for judges in asked for one in judges.values()]
+    cost = sum(one.get("cost_usd") or 0.0 for one in accounts)
+    tokens = sum((one.get("prompt_tokens") or 0) + (one.get("completion_tokens") or 0) for one in accounts)
+    return f"US$ {cost:,.2f}" if cost else f"{tokens:,} tokens" if tokens else ""
 
 
 def results(summary: Mapping[str, Any], judges: Judges | None = None) -> dict[str, Any]:

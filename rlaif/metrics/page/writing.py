@@ -12,13 +12,18 @@ import jinja2
 
 from rlaif.metrics.display import judge_displays
 from rlaif.metrics.outages import outages_in_words
-from rlaif.metrics.page.examples import StudyIndex, bounded, heldout_examples, pair_examples
-from rlaif.metrics.page.figures import histograms, learning_charts
+from rlaif.metrics.page.cases import browser
+from rlaif.metrics.page.changes import case_link, extremes
+from rlaif.metrics.page.embedding import page_script, safe_json
+from rlaif.metrics.page.errors import error_tables
+from rlaif.metrics.page.examples import heldout_examples, pair_examples
+from rlaif.metrics.page.figures import heldout_charts, histograms, learning_charts
 from rlaif.metrics.page.forest import forest
 from rlaif.metrics.page.guards import guards_section
 from rlaif.metrics.page.judges import judges_section
-from rlaif.metrics.page.run_tables import judge_scales, read_json, read_rows
+from rlaif.metrics.page.run_tables import bounded, judge_scales, read_json, read_rows
 from rlaif.metrics.page.sentences import blind_rows, blind_words, duration, headline, typographic
+from rlaif.metrics.page.studies import StudyIndex
 from rlaif.metrics.page.tables import facts, flattened, results, rounds_table, stages
 
 _CONFIG_LIMIT = 60_000
@@ -42,6 +47,7 @@ def write_page(run: Path) -> Path:
     )
     environment.filters["duration"] = duration
     environment.filters["typographic"] = typographic
+    environment.filters["case_link"] = case_link
     text = environment.get_template("page.html.jinja").render(_content(run, read_json(run / "summary.json")))
     target = run / "report.html"
     descriptor, temporary = tempfile.mkstemp(prefix="tmp-report-", suffix=".html", dir=run)
@@ -64,6 +70,9 @@ def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     quarantine = read_rows(run / "quarantine")
     reasons = Counter((row["stage"], bounded(row["reason"], 120)) for row in quarantine)
     config = run / "config.yaml"
+    pairs, heldout = pair_examples(run, studies), heldout_examples(run, studies)
+    cases = browser(run, studies, judges, [one.case_id for one in (*heldout, *pairs)])
+    script, script_source = page_script()
     return {
         "name": summary.get("name") or run.name,
         "setting": _setting(summary),
@@ -80,8 +89,15 @@ def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         "rounds": rounds_table(summary),
         "stages": stages(summary),
         "outages": outages_in_words(summary.get("outages") or []),
-        "pairs": pair_examples(run, studies),
-        "heldout": heldout_examples(run, studies),
+        "pairs": pairs,
+        "heldout": heldout,
+        "heldout_charts": heldout_charts(summary, judges),
+        "errors": error_tables(run, judges),
+        "extremes": extremes(run, judges, [case["id"] for case in cases.data["cases"]]),
+        "cases": cases,
+        "case_data": safe_json(cases.data),
+        "script": script,
+        "script_source": script_source,
         "quarantine_reasons": reasons.most_common(12),
         "quarantine_rows": [
             {key: bounded(str(value), 240) for key, value in row.items()} for row in quarantine[:_QUARANTINE_ROWS]
