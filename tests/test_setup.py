@@ -65,7 +65,7 @@ def pinned() -> dict[str, str]:
         ("rlaif", ["cpu", "mlflow", "wandb"]),
         ("actors", ["cpu"]),
         ("jobs", ["cpu"]),
-        ("benchmarks", ["cpu"]),
+        ("benchmarks", ["cpu", "dev"]),
         ("tests", ["cpu", "mlflow", "wandb", "dev"]),
     ],
 )

@@ -1,12 +1,20 @@
 """The report page: a whole run folder goes in, one self-contained HTML file comes out."""
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from rlaif.metrics.page.cases import browser
+from rlaif.metrics.page.changes import case_link, extremes
+from rlaif.metrics.page.embedding import safe_json
+from rlaif.metrics.page.errors import error_tables
+from rlaif.metrics.page.studies import StudyIndex
 from rlaif.metrics.page.writing import write_page
 from rlaif.records import Pair
 
@@ -86,12 +94,59 @@ def test_the_headline_and_the_tables_carry_the_numbers_of_the_summary(page: Chec
 def test_report_text_is_escaped_and_nothing_is_loaded_from_elsewhere(page: Checker) -> None:
     assert '<script>alert("x")</script>' in page.text
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    assert not names & {"link", "iframe", "object", "embed", "base"}
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert [one.get("type") for one in scripts if one.get("id")] == ["application/json", *["text/plain"] * 6]
+    assert [one for one in scripts if not one.get("id")] == [{}]
     for _, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             assert (attributes.get(name) or "#").startswith(("data:image/png;base64,", "#"))
         assert "url(" not in (attributes.get("style") or "")
+
+
+def test_the_script_is_allowed_by_its_checksum_alone_and_data_cannot_leave_its_element(run: Path) -> None:
+    text = (run / "report.html").read_text(encoding="utf-8")
+    script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy and f"script-src 'sha256-{digest}';" in policy.group(1) and "default-src 'none'" in policy.group(1)
+    data = re.search(r'<script id="case-data" type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert data and not set(data.group(1)) & set("<>&\u2028\u2029")
+    cases = {case["id"]: case for case in json.loads(data.group(1))["cases"]}
+    assert cases["case-0"]["reports"][0]["text"].startswith('<script>alert("x")</script> <img src=')
+    assert safe_json(["</script>\u2028", 1.5]) == '["\\u003c/script\\u003e\\u2028",1.5]'
+    with pytest.raises(ValueError, match="JSON"):
+        safe_json([float("nan")])
+
+
+def test_the_browser_has_heldout_reports_of_every_policy_and_candidates_with_all_scores(run: Path) -> None:
+    cases = {case["id"]: case for case in browser(run, StudyIndex(run), {}).data["cases"]}
+    assert len(cases) == 16
+    heldout, sampled = cases["h2"], cases["case-1"]
+    assert [one["label"] for one in heldout["reports"]] == ["Base", "Round 0", "Round 1"]
+    assert heldout["reports"][2]["scores"][0][0] == "Rules score" and heldout["kind"] == "held-out"
+    assert [one["label"] for one in sampled["reports"]] == [f"Candidate {number}" for number in (1, 2, 3, 4)]
+    assert sampled["reports"][1]["scores"] == [("rules", "no score: no reference")]
+    assert {one["role"] for one in sampled["reports"]} == {"chosen", "rejected", "candidate"}
+    assert "stack" in sampled and "stack" not in cases["case-3"] and "cannot be read" in cases["case-3"]["note"]
+    few = browser(run, StudyIndex(run), {}, first=["h7", "case-5"], most=6)
+    assert few.shown == 6 and few.available == 16 and {"h7", "case-5"} <= {case["id"] for case in few.data["cases"]}
+
+
+def test_errors_and_extremes_are_told_by_round_and_case(run: Path, page: Checker) -> None:
+    table = error_tables(run, {})[0]
+    assert table["columns"] == ["Round 0", "Round 1"] and table["judge"] == "Rules"
+    rows = {label: [cell["text"] for cell in cells] for label, _, cells in table["rows"]}
+    assert rows == {"False finding": ["1.00 [1.00, 1.00]"] * 2, "Matched findings": ["2.00 [2.00, 2.00]"] * 2}
+    found = extremes(run, {}, ["h0", "h1"])
+    assert found and sum(found["counts"]) == 8
+    changes = [float(row["change"].replace(MINUS, "-")) for row in (*found["better"], *reversed(found["worse"]))]
+    assert changes == sorted(changes, reverse=True)
+    assert {row["case"] for row in (*found["better"], *found["worse"]) if row["link"]} <= {"h0", "h1"}
+    assert case_link("a/b c#") == "#case=a%2Fb%20c%23"
+    assert "Errors of the candidates" in page.text and "Best gains and worst regressions" in page.text
 
 
 def test_examples_show_both_reports_the_judge_and_the_slices_and_say_where_a_volume_is_gone(page: Checker) -> None:
