@@ -62,11 +62,11 @@ def pinned() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("rlaif", ["cpu", "mlflow", "wandb"]),
+        ("rlaif", ["cpu", "metrics", "mlflow", "wandb"]),
         ("actors", ["cpu"]),
         ("jobs", ["cpu"]),
         ("benchmarks", ["cpu", "dev"]),
-        ("tests", ["cpu", "mlflow", "wandb", "dev"]),
+        ("tests", ["cpu", "metrics", "mlflow", "wandb", "dev"]),
     ],
 )
 def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:
