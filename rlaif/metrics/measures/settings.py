@@ -23,6 +23,6 @@ class MetricSettings(Section):
     ratescore: Path | None
     """A folder with `ner` (RaTE-NER-Deberta) and `embeddings` (BioLORD-2023-C)."""
     radgraph: Path | None
-    """The folder of RadGraph-XL's model as the radgraph package unpacks it."""
+    """RadGraph-XL as the radgraph package unpacks it, and in `encoder` its encoder's configuration and tokenizer."""
     radbert: Path | None
     """A folder with RadBERT-RoBERTa-4m's configuration and tokenizer and `RadBertClassifier.pth`."""
