@@ -1,4 +1,8 @@
-"""Render a study of a CT-RATE folder beside its report: python jobs/render.py DATA_FOLDER STUDY_ID out.png"""
+"""Render a study of a CT-RATE folder beside its report, or write a finished run's report page anew.
+
+python jobs/render.py DATA_FOLDER STUDY_ID out.png
+python jobs/render.py RUN_FOLDER
+"""
 
 import argparse
 import sys
@@ -7,6 +11,7 @@ from pathlib import Path
 from rlaif.datasets.ct_rate import read_studies
 from rlaif.datasets.phantom import TRUTH_FILE, positions_of
 from rlaif.datasets.settings import CtRateSettings
+from rlaif.metrics.page.writing import write_page
 from rlaif.reports.findings import Finding
 from rlaif.volumes.render import Mark, render_study
 from rlaif.volumes.volume import read_volume
@@ -14,13 +19,18 @@ from rlaif.volumes.volume import read_volume
 
 def main() -> None:
     """Write the picture and print where it lies."""
-    parser = argparse.ArgumentParser(description="Slices of a CT through its findings, beside the report.")
-    parser.add_argument("data", type=Path, help="a folder in CT-RATE's layout, such as the built-in data")
-    parser.add_argument("study_id", help="the volume's name without .nii.gz, such as valid_1_a_1")
-    parser.add_argument("out", type=Path, help="the PNG to write")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a run's folder; or data in CT-RATE's layout, such as the built-in")
+    parser.add_argument("study_id", nargs="?", help="the volume's name without .nii.gz, such as valid_1_a_1")
+    parser.add_argument("out", type=Path, nargs="?", help="the PNG to write")
     arguments = parser.parse_args()
+    if (arguments.study_id is None) != (arguments.out is None):
+        parser.error("a study needs both its name and the PNG to write; a run's page neither")
     try:
-        print(render(arguments.data, arguments.study_id, arguments.out))
+        if arguments.study_id is None:
+            print(write_page(arguments.folder.resolve()))
+        else:
+            print(render(arguments.folder, arguments.study_id, arguments.out))
     except (ValueError, OSError) as error:
         sys.exit(f"render: {error}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 # What could end a script element, open another or break a line of a script.
-_UNSAFE: dict[str, str | int | None] = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+_UNSAFE = "<>&\u2028\u2029"
 
 
 def safe_json(content: Any) -> str:
@@ -16,7 +16,9 @@ def safe_json(content: Any) -> str:
     Raises ValueError for numbers that JSON has not (NaN, infinity).
     """
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.translate(str.maketrans(_UNSAFE))
+    for character in _UNSAFE:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def page_script() -> tuple[str, str]:
