@@ -37,11 +37,12 @@ def _diversity(pairs: Sequence[ReportPair]) -> list[Measured]:
             _distinct([list(_ngrams(one, order)) for one in words]),
             None,
             len(pairs),
+            repeats=False,
         )
         for order in ORDERS
     ]
     texts = Signature("rlaif", "whole texts, white space as one blank", "corpus", "reports of the most frequent text")
-    return [*measured, Measured("same_report", texts, _most_frequent(pairs), None, len(pairs))]
+    return [*measured, Measured("same_report", texts, _most_frequent(pairs), None, len(pairs), repeats=False)]
 
 
 @cache

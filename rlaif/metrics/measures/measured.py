@@ -45,7 +45,9 @@ class Measured:
 
     `over` takes weights, float64 `[sets, reports]` (how often each report stands in each set), and gives the metric of
     each set, float64 `[sets]`, NaN where it is not defined. `values` are the reports' own, float64 `[reports]`, NaN
-    where a report has none; None for figures that only a whole set has. `n` reports count.
+    where a report has none; None for figures that only a whole set has. `n` reports count. `repeats`: a report that
+    stands twice in a set counts as two like it would; where not, as in the number of distinct n-grams, resamples with
+    repetitions say nothing, and intervals are jackknifed.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Measured:
     over: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     values: NDArray[np.float64] | None
     n: int
+    repeats: bool = True
 
 
 Measure = Callable[[Sequence[ReportPair]], list[Measured]]

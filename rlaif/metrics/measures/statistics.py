@@ -3,8 +3,9 @@
 Patients are resampled, with all their reports: reports of one patient are not independent.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from rlaif.metrics.measures.measured import Measured
 
 # Weights are made in blocks, so that many reports need no [resamples, reports] array at once.
 _BLOCK_ENTRIES = 4_000_000
+# A jackknife leaves out patients one by one, or in so many groups.
+_JACKKNIFE_GROUPS = 400
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,16 @@ class Pooled(Interval):
 
 
 def interval_of(one: Reported, *, resamples: int, seed: int = 0, level: float = 0.95) -> Interval | None:
-    """A metric with its percentile bootstrap interval over patients; None where no report counts."""
+    """A metric with its percentile bootstrap interval over patients, jackknifed where the metric asks for it; None
+    where no report counts.
+    """
     if not one.measured.n:
         return None
     point = float(one.measured.over(np.ones((1, len(one.patients))))[0])
     if not np.isfinite(point):
         return None
-    drawn = _values([one], [np.ones(len(one.patients))], resamples, seed)[0]
-    return Interval(point, *_bounds(drawn, level), one.measured.n)
+    ends = _ends([one], [np.ones(len(one.patients))], lambda values: values[0], point, resamples, seed, level)
+    return Interval(point, *ends, one.measured.n)
 
 
 def difference_of(
@@ -67,9 +74,9 @@ def difference_of(
     before, after = (float(one.measured.over(mask[None])[0]) for one, mask in zip((first, second), masks, strict=True))
     if not np.isfinite(after - before):
         return None
-    drawn = _values([first, second], masks, resamples, seed)
-    bounds = _bounds(drawn[1] - drawn[0], level)
-    return Difference(after - before, *bounds, len(common), _effect(first, second, common))
+    difference = after - before
+    ends = _ends([first, second], masks, lambda values: values[1] - values[0], difference, resamples, seed, level)
+    return Difference(difference, *ends, len(common), _effect(first, second, common))
 
 
 def pooled_of(
@@ -85,10 +92,10 @@ def pooled_of(
         return None
     own = have if same_patients else [_renamed(one, number) for number, one in enumerate(have)]
     points = [float(one.measured.over(np.ones((1, len(one.patients))))[0]) for one in own]
-    drawn = _values(own, [np.ones(len(one.patients)) for one in own], resamples, seed)
+    mean, masks = float(np.mean(points)), [np.ones(len(one.patients)) for one in own]
+    ends = _ends(own, masks, lambda values: values.mean(axis=0), mean, resamples, seed, level)
     spread = float(np.std(points, ddof=1)) if len(points) > 1 else None
-    n = sum(one.measured.n for one in own)
-    return Pooled(float(np.mean(points)), *_bounds(drawn.mean(axis=0), level), n, len(points), spread)
+    return Pooled(mean, *ends, sum(one.measured.n for one in own), len(points), spread)
 
 
 def _renamed(one: Reported, number: int) -> Reported:
@@ -101,32 +108,67 @@ def _counted(one: Reported) -> Iterator[str]:
     return (case for place, case in enumerate(one.cases) if values is None or np.isfinite(values[place]))
 
 
-def _values(
-    sets: Sequence[Reported], masks: Sequence[NDArray[np.float64]], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """The metric of each set in each resample of the patients of all sets, float64 `[sets, resamples]`."""
+def _ends(
+    sets: Sequence[Reported],
+    masks: Sequence[Values],
+    combine: Callable[[Values], Values],
+    point: float,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> tuple[float, float]:
+    """The interval's ends of what `combine` makes of the sets' metrics, float64 `[sets, resamples]` to `[resamples]`.
+
+    Resamples in which the metric is not defined do not count.
+    """
+    patients = _numbered(sets, masks)
+    if all(one.measured.repeats for one in sets):
+        values = combine(_values(sets, masks, patients, _drawn(len(patients), resamples, seed)))
+        low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+    left_out = combine(_values(sets, masks, patients, _leaving_out(len(patients))))
+    left_out = left_out[np.isfinite(left_out)]
+    # The variance of the delete-a-group jackknife (Efron and Tibshirani 1993, 11.5).
+    groups = max(len(left_out), 1)
+    deviation = float(np.sqrt((groups - 1) / groups * np.sum((left_out - left_out.mean()) ** 2))) if groups > 1 else 0.0
+    width = NormalDist().inv_cdf((1 + level) / 2) * deviation
+    return point - width, point + width
+
+
+def _numbered(sets: Sequence[Reported], masks: Sequence[Values]) -> dict[Hashable, int]:
+    """The patients of all sets who count, each with a number."""
     numbering: dict[Hashable, int] = {}
     for one, mask in zip(sets, masks, strict=True):
         for patient, counts in zip(one.patients, mask, strict=True):
             if counts:
                 numbering.setdefault(patient, len(numbering))
-    places = [np.array([numbering.get(patient, 0) for patient in one.patients]) for one in sets]
-    values = np.empty((len(sets), resamples))
-    block = max(1, _BLOCK_ENTRIES // max(len(numbering), *(len(one.patients) for one in sets)))
-    rng = np.random.default_rng(seed)
+    return numbering
+
+
+def _drawn(patients: int, resamples: int, seed: int) -> Iterator[Values]:
+    """How often each patient is drawn, in blocks of float64 `[block, patients]`."""
+    rng, block = np.random.default_rng(seed), max(1, _BLOCK_ENTRIES // patients)
     for start in range(0, resamples, block):
-        number = min(block, resamples - start)
-        drawn = rng.integers(len(numbering), size=(number, len(numbering)))
-        times = np.stack([np.bincount(row, minlength=len(numbering)) for row in drawn]).astype(np.float64)
-        for index, one in enumerate(sets):
-            values[index, start : start + number] = one.measured.over(times[:, places[index]] * masks[index])
-    return values
+        drawn = rng.integers(patients, size=(min(block, resamples - start), patients))
+        yield np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(np.float64)
 
 
-def _bounds(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """The interval's ends; resamples in which the metric is not defined do not count."""
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _leaving_out(patients: int) -> Iterator[Values]:
+    """All patients but one, or but one group of them, float64 `[1, patients]`."""
+    groups = np.arange(patients) % min(patients, _JACKKNIFE_GROUPS)
+    return ((groups != group).astype(np.float64)[None] for group in range(groups.max() + 1))
+
+
+def _values(
+    sets: Sequence[Reported], masks: Sequence[Values], patients: dict[Hashable, int], blocks: Iterator[Values]
+) -> Values:
+    """The metric of each set in each resample of the patients of all sets, float64 `[sets, resamples]`."""
+    places = [np.array([patients.get(patient, 0) for patient in one.patients]) for one in sets]
+    parts = [
+        np.stack([one.measured.over(times[:, own] * mask) for one, own, mask in zip(sets, places, masks, strict=True)])
+        for times in blocks
+    ]
+    return np.concatenate(parts, axis=1)
 
 
 def _effect(first: Reported, second: Reported, common: set[str]) -> float | None:

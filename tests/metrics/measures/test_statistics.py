@@ -92,3 +92,20 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert interval_of(reported(values, patients), resamples=300) == interval_of(
         reported(values, patients), resamples=300
     )
+
+
+def test_a_figure_that_repetitions_distort_is_jackknifed() -> None:
+    kinds = np.array([0, 1, 2, 2])
+
+    def distinct(weights: np.ndarray) -> np.ndarray:
+        present = np.stack([(weights[:, kinds == kind] > 0).any(axis=1) for kind in range(3)])
+        return present.sum(axis=0) / weights.sum(axis=1)
+
+    measured = Measured("kinds", PLAIN, distinct, None, 4, repeats=False)
+    one = interval_of(Reported(measured, ["a", "b", "c", "d"], ["c0", "c1", "c2", "c3"]), resamples=50)
+    # Without one of the four: 2/3, 2/3, 1, 1; variance 3/4 of the sum of squares (4/36).
+    assert one is not None and one.mean == 0.75
+    assert one.high - one.mean == pytest.approx(1.959964 * (3 / 4 * 4 / 36) ** 0.5)
+    assert one.mean - one.low == pytest.approx(one.high - one.mean)
+    same = difference_of(*[Reported(measured, ["a", "b", "c", "d"], ["c0", "c1", "c2", "c3"])] * 2, resamples=50)
+    assert same is not None and (same.low, same.mean, same.high) == (0.0, 0.0, 0.0)
