@@ -49,10 +49,10 @@ def measure(settings: MetricSettings) -> Measure:
     signature = cache(lambda: _signature(library, folder))
 
     def radgraph_f1(pairs: Sequence[ReportPair]) -> list[Measured]:
-        from radgraph.rewards import compute_reward
-
         scores = np.full((len(pairs), len(LEVELS)), np.nan)
         found = _annotations(annotator(), [text for pair in pairs for text in (pair.reference, pair.candidate)])
+        from radgraph.rewards import compute_reward
+
         for place, pair in enumerate(pairs):
             if pair.candidate in found and pair.reference in found:
                 scores[place] = compute_reward(found[pair.candidate], found[pair.reference], "all")
