@@ -1,26 +1,11 @@
 """ROUGE of a report against its reference, as the `rouge-score` package computes it."""
 
+from collections import Counter
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 from rlaif.metrics.stems import RememberedStems
 
 KINDS = ("rouge1", "rouge2", "rougeL")
-
-
-class _Given:
-    """A tokeniser for texts that are cut into words already."""
-
-    def tokenize(self, words: list[str]) -> list[str]:
-        return words
-
-
-@cache
-def _by_ngrams() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(KINDS[:2], tokenizer=_Given())
 
 
 def rouge_words(text: str) -> list[str]:
@@ -50,12 +35,24 @@ def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> i
 
 def rouge_of_words(reference: list[str], words: list[str]) -> dict[str, float]:
     """ROUGE of two texts that `rouge_words` has cut: F-measures, 0 to 1."""
+    shared = [_shared_ngrams(reference, words, order) for order in (1, 2)]
+    longest = longest_common_subsequence(reference, words)
+    return {
+        KINDS[0]: _f_measure(shared[0], len(reference), len(words)),
+        KINDS[1]: _f_measure(shared[1], len(reference) - 1, len(words) - 1),
+        KINDS[2]: _f_measure(longest, len(reference), len(words)),
+    }
+
+
+def _shared_ngrams(first: list[str], second: list[str], order: int) -> int:
+    ngrams = [Counter(zip(*(words[start:] for start in range(order)), strict=False)) for words in (first, second)]
+    return (ngrams[0] & ngrams[1]).total()
+
+
+def _f_measure(shared: int, in_reference: int, in_text: int) -> float:
     from rouge_score.scoring import fmeasure
 
-    scores = {kind: float(score.fmeasure) for kind, score in _by_ngrams().score(reference, words).items()}
-    common = longest_common_subsequence(reference, words)
-    longest = fmeasure(common / len(words), common / len(reference)) if reference and words else 0.0
-    return scores | {KINDS[2]: float(longest)}
+    return float(fmeasure(shared / max(in_text, 1), shared / max(in_reference, 1)))
 
 
 def rouge(reference: str, text: str) -> dict[str, float]:

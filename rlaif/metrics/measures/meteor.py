@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,7 @@ from rlaif.metrics.stems import RememberedStems
 
 # Hugging Face evaluate's defaults, which Reg2RG, M3D and their followers use.
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_REMEMBERED = 1 << 14
-# Characters of a sentence that is worth remembering.
-_LONGEST_REMEMBERED = 400
+_FULL_STOP = re.compile(r"(?<=[^.\s])\.(?=\s)")
 
 
 def measure(settings: MetricSettings) -> Measure:
@@ -50,7 +47,7 @@ def _measured(folder: str, rows: NDArray[np.float64]) -> list[Measured]:
 
     signature = Signature(
         f"nltk {nltk.__version__}, WordNet {wordnet_version(folder)}",
-        "NLTKWordTokenizer of sentences, which end at . ! ? before white space; lower case",
+        "NLTKWordTokenizer, full stops before white space parted; lower case",
         "sample_mean",
         f"alpha {ALPHA:g}, beta {BETA:g}, gamma {GAMMA:g}; Porter stems",
     )
@@ -58,21 +55,12 @@ def _measured(folder: str, rows: NDArray[np.float64]) -> list[Measured]:
 
 
 def meteor_words(text: str) -> list[str]:
-    """A report's words and signs: its sentences by NLTK's Treebank tokeniser, which expects single sentences.
+    """A report's words and signs, by NLTK's Treebank tokeniser.
 
-    Hugging Face finds the sentences with Punkt's model instead, which is a download; the two differ at abbreviations.
+    It expects single sentences, and leaves full stops within a text at their words: those before white space are parted
+    first. Hugging Face finds sentences with Punkt's model instead, a download; the two differ at abbreviations.
     """
-    words: list[str] = []
-    for sentence in _SENTENCE_END.split(text.strip()):
-        words += _remembered(sentence) if len(sentence) <= _LONGEST_REMEMBERED else _words_of(sentence)
-    return words
-
-
-def _words_of(sentence: str) -> tuple[str, ...]:
-    return tuple(_tokeniser().tokenize(sentence))
-
-
-_remembered = lru_cache(maxsize=_REMEMBERED)(_words_of)
+    return list(_tokeniser().tokenize(_FULL_STOP.sub(" .", text)))
 
 
 @cache
