@@ -193,4 +193,14 @@ def _complete_last(findings: list[Finding], mentions: list[Mention]) -> None:
 
 def mentions_comparison(text: str) -> bool:
     """Whether a report compares with an earlier examination ("unchanged", "new", "compared with the prior")."""
-    return any(_COMPARISON.search(_NO_COMPARISON.sub(" ", sentence.lower())) for sentence in sentences_of(text))
+    return any(
+        _compares_remembered(sentence) if len(sentence) <= _LONGEST_REMEMBERED else _compares(sentence)
+        for sentence in sentences_of(text)
+    )
+
+
+def _compares(sentence: str) -> bool:
+    return _COMPARISON.search(_NO_COMPARISON.sub(" ", sentence.lower())) is not None
+
+
+_compares_remembered = lru_cache(maxsize=_REMEMBERED)(_compares)
