@@ -103,7 +103,7 @@ def scored(run: RunFolder, config: Config) -> bool:
 
 def _measured_by(config: Config) -> str:
     score = config.score
-    return key_of(score.metrics, *map(str, (*score.against, "pool", *score.pool, score.same_patients)))
+    return key_of(score.metrics, config.table, *map(str, (*score.against, "pool", *score.pool, score.same_patients)))
 
 
 def score_reports(run: RunFolder, config: Config) -> None:
@@ -210,4 +210,4 @@ def _set_of(run: Path, name: str, config: Config) -> ReportSet:
 
 def _measure(reports: list[ScoredReport], scores: list[dict[str, Any]], config: Config) -> ReportSet:
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
-    return measured_set(reports, scores, config.score.metrics, processes=processes)
+    return measured_set(reports, scores, config.score.metrics, config.table, processes=processes)

@@ -12,6 +12,8 @@ from rlaif.metrics.measures.choice import measure_all
 from rlaif.metrics.measures.measured import Measured, ReportPair, Signature, from_values
 from rlaif.metrics.measures.settings import MetricSettings
 from rlaif.metrics.measures.statistics import Reported, difference_of, interval_of, pooled_of
+from rlaif.metrics.published import PublishedTable
+from rlaif.metrics.published_means import means_for
 from rlaif.records import Judgement
 from rlaif.tables import Table
 
@@ -49,15 +51,24 @@ class ReportSet:
 
 
 def measured_set(
-    reports: Sequence[ScoredReport], scores: Sequence[Mapping[str, Any]], settings: MetricSettings, *, processes: int
+    reports: Sequence[ScoredReport],
+    scores: Sequence[Mapping[str, Any]],
+    settings: MetricSettings,
+    table: PublishedTable | None = None,
+    *,
+    processes: int,
 ) -> ReportSet:
-    """A set with its metrics and its judges' scores; `scores` are rows of judgements."""
+    """A set with its metrics, its judges' scores, and the means that a published table has of several metrics; `scores`
+    are rows of judgements.
+    """
     pairs = [ReportPair(one.reference or "", one.text, one.labels, one.regions) for one in reports]
     measured, missing = measure_all(pairs, settings, processes=processes)
     patients, cases = [one.patient_id for one in reports], [one.case_id for one in reports]
-    judged = _judged(reports, scores)
+    measured |= _judged(reports, scores)
+    if table is not None:
+        measured |= means_for(table, measured)
     return ReportSet(
-        {name: Reported(one, patients, cases) for name, one in (measured | judged).items()},
+        {name: Reported(one, patients, cases) for name, one in measured.items()},
         missing,
         len(reports),
         len(set(cases)),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.published import PublishedColumn, PublishedRow, PublishedTable
 from rlaif.metrics.report_sets import (
     ReportSet,
     ScoredReport,
@@ -89,3 +90,14 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     assert "bert_score: needs weights: set metrics.bert_score" in str(tables[0].caption)
     assert [column.header for column in tables[1].columns] == ["Metric", "a - b"]
     assert next(iter(tables[1].columns[1].cells)).plain == "+0.100 [+0.050, +0.200]"  # type: ignore[union-attr]
+
+
+def test_a_mean_that_a_published_table_has_is_measured_with_an_interval_of_its_own() -> None:
+    column = PublishedColumn(label="Avg.", metric="average", mean_of=("rouge1", "rougeL"))
+    table = PublishedTable(
+        paper="P", number="1", title="T", source="S", data="D", columns=(column,),
+        rows=(PublishedRow(label="theirs", values=(0.5,)),), marks=(), claims=(), remarks=(),
+    )  # fmt: skip
+    one = measured_set(reports("clear lungs", "lungs"), [], WORDS, table, processes=1)
+    average = summary_of(one, resamples=200)["metrics"]["average"]
+    assert average["mean"] == pytest.approx((1 + 2 / 3) / 2) and average["low"] == pytest.approx(2 / 3)
