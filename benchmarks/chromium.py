@@ -25,7 +25,7 @@ _SWITCHES = (
     "--disable-dev-shm-usage",
 )
 _DRAWN = "return (document.getElementById('ct-canvas') || {dataset: {}}).dataset.drawn || ''"
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 180.0
 
 
 def missing() -> str:
@@ -59,7 +59,7 @@ def chromium(width: int = 1280, height: int = 1000) -> Iterator[webdriver.Chrome
 def opened(driver: webdriver.Chrome, page: Path, fragment: str = "") -> float:
     """Open a report page whose first case has a CT; seconds from the call until its slice is drawn.
 
-    Raises TimeoutError where none is drawn within a minute.
+    Raises TimeoutError where none is drawn within three minutes.
     """
     driver.get("about:blank")
     start = time.perf_counter()

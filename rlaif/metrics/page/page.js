@@ -266,7 +266,9 @@
       event.preventDefault();
       return target.blur();
     }
-    if (target.matches("input, select, textarea, [contenteditable]")) return;
+    // The slider keeps its own keys; letters still work on it.
+    const slides = target === byId("ct-slice");
+    if (slides ? event.key.startsWith("Arrow") : target.matches("input, select")) return;
     if (target === canvas && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
       event.preventDefault();
       return toSlice(state.slice + (event.key === "ArrowDown" ? 1 : -1));
