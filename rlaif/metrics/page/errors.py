@@ -38,17 +38,16 @@ def error_tables(run: Path, judges: Judges) -> list[dict[str, Any]]:
 
 def _means(table: pa.Table) -> dict[str, Any]:
     """The mean count of each class a candidate, with its interval; empty where no candidate has counts."""
-    rows = [
-        (case, dict(counts))
-        for case, counts in zip(table["case_id"].to_pylist(), table["counts"].to_pylist(), strict=True)
-        if counts
-    ]
-    cases = [case for case, _ in rows]
-    return {
-        name: asdict(bootstrap([float(counts.get(name, 0)) for _, counts in rows], cases, resamples=_RESAMPLES))
-        for name in _SHOWN
-        if any(name in counts for _, counts in rows)
-    }
+    counted = table.filter(pc.is_valid(table["counts"]))
+    cases = counted["case_id"].to_pylist()
+    means = {}
+    for name in _SHOWN:
+        # Class by class: as Python objects the counts of a large round would take hundreds of megabytes.
+        numbers = pc.map_lookup(counted["counts"], pa.scalar(name), "first")
+        if numbers.null_count < len(numbers):
+            values = numbers.fill_null(0).to_pylist()
+            means[name] = asdict(bootstrap(values, cases, resamples=_RESAMPLES))
+    return means
 
 
 def _table(judge: str, rounds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
