@@ -4,10 +4,11 @@ Unknown keys are errors that name the nearest right one.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from rlaif.comparison_settings import AblateSettings, RegimeSettings
 from rlaif.config_faults import explain, place_of
 from rlaif.config_fit import (
     check_adapters,
@@ -25,7 +26,7 @@ from rlaif.learner_settings import LearnerSettings, TrainingSettings
 from rlaif.metrics.published import PublishedTable
 from rlaif.models.settings import read_settings
 from rlaif.policy_choice import PolicyChoice
-from rlaif.preferences.settings import PairSettings, StrategyName
+from rlaif.preferences.settings import PairSettings
 from rlaif.review_settings import ReviewSettings
 from rlaif.score_settings import ScoreSettings
 from rlaif.section import Section, check_most
@@ -157,37 +158,6 @@ class HeldoutSettings(Section):
     """Bootstrap resamples of an interval."""
     judges: tuple[JudgeSettings, ...] = ()
     """Judges that score held-out reports beside the one that trains; named as the members of an ensemble are."""
-
-
-class AblateSettings(Section):
-    """What jobs/ablate.py varies."""
-
-    judges: tuple[str | dict[str, Any], ...] = Field(min_length=1)
-    """Judges that train, each in runs of its own; all of them score every run's held-out reports."""
-    pairs: tuple[StrategyName, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
-
-
-class RegimeSettings(Section):
-    """What jobs/regimes.py compares."""
-
-    shares: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(min_length=1)
-    """Of the training part, how many per cent are fine-tuned on; the rest is aligned on."""
-    heldout: float = Field(gt=0, lt=1)
-    """The share of all patients that is held out, the same ones in every run; an official test split stands instead."""
-    loops: tuple[Literal["dpo", "ppo"], ...] = Field(min_length=1)
-    zero_shot: tuple[dict[str, Any], ...]
-    """Other sources that every policy is measured on: {data: NAME, path: FOLDER, ...}."""
-
-    @model_validator(mode="after")
-    def _tells_sources(self) -> "RegimeSettings":
-        if unnamed := [one for one in self.zero_shot if "data" not in one]:
-            raise ValueError(f"zero_shot: write {{data: NAME, path: FOLDER, ...}}, not {unnamed[0]}")
-        for name in ("shares", "loops", "zero_shot"):
-            entries = list(getattr(self, name))
-            if any(entries.count(one) > 1 for one in entries):
-                raise ValueError(f"{name} has one of its entries twice")
-        return self
 
 
 class ClusterSettings(Section):
@@ -328,7 +298,6 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         if not file.exists():
             raise ConfigurationError(f"{start.key}: {file} does not exist; name the file that round 0 starts from")
         start = start.model_copy(update={start.key.partition(".")[2]: file})
-    score = _placed_score(config.score)
     data = _placed_data(config)
     placed = config.model_copy(
         update={
@@ -337,7 +306,7 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
             "cache": cache,
             "data": data,
             "policy": policy,
-            "score": score,
+            "score": config.score.placed(),
             "review": config.review.placed(),
         }
     )
@@ -351,17 +320,6 @@ def load_config(values: dict[str, Any], project: Path) -> Config:
         # The phantom draws region masks for a policy that reads them.
         return placed.model_copy(update={"data": placed.data.model_copy(update={"regions": True})})
     return placed
-
-
-def _placed_score(score: ScoreSettings) -> ScoreSettings:
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()
-
-    folders = ("wordnet", "bert_score", "ratescore", "radgraph", "radbert")
-    metrics = score.metrics.model_copy(update={name: absolute(getattr(score.metrics, name)) for name in folders})
-    placed = {name: absolute(getattr(score, name)) for name in ("table", "reports")}
-    runs = {name: tuple(path.expanduser().absolute() for path in getattr(score, name)) for name in ("against", "pool")}
-    return score.model_copy(update={**placed, **runs, "metrics": metrics})
 
 
 def _placed_data(config: Config) -> Any:

@@ -55,3 +55,17 @@ class ScoreSettings(Section):
         if self.samples > 1 and 0 in self.temperatures:
             raise ValueError(f"samples={self.samples} at temperature 0 would be one report {self.samples} times")
         return self
+
+    def placed(self) -> "ScoreSettings":
+        """The same with absolute paths, taken from the working directory."""
+        folders = ("wordnet", "bert_score", "ratescore", "radgraph", "radbert")
+        metrics = self.metrics.model_copy(update={name: _absolute(getattr(self.metrics, name)) for name in folders})
+        files = {name: _absolute(getattr(self, name)) for name in ("table", "reports")}
+        runs = {
+            name: tuple(path.expanduser().absolute() for path in getattr(self, name)) for name in ("against", "pool")
+        }
+        return self.model_copy(update={**files, **runs, "metrics": metrics})
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser().absolute()
