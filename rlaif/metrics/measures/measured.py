@@ -45,7 +45,8 @@ class Measured:
 
     `over` takes weights, float64 `[sets, reports]` (how often each report stands in each set), and gives the metric of
     each set, float64 `[sets]`, NaN where it is not defined. `values` are the reports' own, float64 `[reports]`, NaN
-    where a report has none; None for figures that only a whole set has. `n` reports count. `repeats`: a report that
+    where a report has none; None for figures that only a whole set has. `n` reports count, those of `counted` (bool
+    `[reports]`; None: those that have a value, or all). `repeats`: a report that
     stands twice in a set counts as two like it would; where not, as in the number of distinct n-grams, resamples with
     repetitions say nothing, and intervals are jackknifed.
     """
@@ -56,6 +57,14 @@ class Measured:
     values: NDArray[np.float64] | None
     n: int
     repeats: bool = True
+    counted: NDArray[np.bool_] | None = None
+
+    @property
+    def counts(self) -> NDArray[np.bool_] | None:
+        """Which reports count, bool `[reports]`; None: all."""
+        if self.counted is None and self.values is not None:
+            return np.isfinite(self.values)
+        return self.counted
 
 
 Measure = Callable[[Sequence[ReportPair]], list[Measured]]
@@ -80,6 +89,8 @@ def from_sums(
     rows: NDArray[np.float64],
     combine: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     values: NDArray[np.float64] | None = None,
+    counted: NDArray[np.bool_] | None = None,
 ) -> Measured:
     """A metric of sums over reports: `rows` is float64 `[reports, numbers]`, `combine` takes sums `[sets, numbers]`."""
-    return Measured(name, signature, lambda weights: combine(weights @ rows), values, len(rows))
+    n = len(rows) if counted is None else int(counted.sum())
+    return Measured(name, signature, lambda weights: combine(weights @ rows), values, n, counted=counted)

@@ -3,6 +3,7 @@
 Patients are resampled, with all their reports: reports of one patient are not independent.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -63,13 +64,18 @@ def interval_of(one: Reported, *, resamples: int, seed: int = 0, level: float = 
 def difference_of(
     first: Reported, second: Reported, *, resamples: int, seed: int = 0, level: float = 0.95
 ) -> Difference | None:
-    """The paired difference second - first over the cases that both have, the same patients drawn for both.
+    """The paired difference second - first over the cases that both have, the same patients drawn for both; a case
+    counts alike whatever its number of reports.
 
-    None where they have no case in common, or the metric has no value there.
+    None where they have no case in common, or the metric has no value there; and for figures that repetitions distort,
+    where the sets have other numbers of reports. Raises ValueError where a case has another patient in each.
     """
     common = set(_counted(first)) & set(_counted(second))
-    masks = [np.array([float(case in common) for case in one.cases]) for one in (first, second)]
     if not common:
+        return None
+    _check_patients(first, second, common)
+    masks = [_case_weights(one, common) for one in (first, second)]
+    if not (first.measured.repeats or np.count_nonzero(masks[0]) == np.count_nonzero(masks[1])):
         return None
     before, after = (float(one.measured.over(mask[None])[0]) for one, mask in zip((first, second), masks, strict=True))
     if not np.isfinite(after - before):
@@ -103,9 +109,27 @@ def _renamed(one: Reported, number: int) -> Reported:
 
 
 def _counted(one: Reported) -> Iterator[str]:
-    """The cases that count: of a metric with values of its own for each report, those that have one."""
-    values = one.measured.values
-    return (case for place, case in enumerate(one.cases) if values is None or np.isfinite(values[place]))
+    """The case of each report that counts."""
+    counts = one.measured.counts
+    return (case for place, case in enumerate(one.cases) if counts is None or counts[place])
+
+
+def _case_weights(one: Reported, common: set[str]) -> Values:
+    """The weight of each report, float64 `[reports]`: a common case has 1 in all, parted among its reports."""
+    counts, reports = one.measured.counts, Counter(_counted(one))
+    return np.array(
+        [
+            1 / reports[case] if case in common and (counts is None or counts[place]) else 0.0
+            for place, case in enumerate(one.cases)
+        ]
+    )
+
+
+def _check_patients(first: Reported, second: Reported, common: set[str]) -> None:
+    patients = dict(zip(first.cases, first.patients, strict=True))
+    for case, patient in zip(second.cases, second.patients, strict=True):
+        if case in common and patients[case] != patient:
+            raise ValueError(f"case {case} is of patient {patients[case]} in one set and of {patient} in the other")
 
 
 def _ends(
@@ -123,7 +147,8 @@ def _ends(
     """
     patients = _numbered(sets, masks)
     if all(one.measured.repeats for one in sets):
-        values = combine(_values(sets, masks, patients, _drawn(len(patients), resamples, seed)))
+        widest = max(len(patients), *(len(one.patients) for one in sets))
+        values = combine(_values(sets, masks, patients, _drawn(len(patients), widest, resamples, seed)))
         low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
     left_out = combine(_values(sets, masks, patients, _leaving_out(len(patients))))
@@ -145,9 +170,9 @@ def _numbered(sets: Sequence[Reported], masks: Sequence[Values]) -> dict[Hashabl
     return numbering
 
 
-def _drawn(patients: int, resamples: int, seed: int) -> Iterator[Values]:
-    """How often each patient is drawn, in blocks of float64 `[block, patients]`."""
-    rng, block = np.random.default_rng(seed), max(1, _BLOCK_ENTRIES // patients)
+def _drawn(patients: int, widest: int, resamples: int, seed: int) -> Iterator[Values]:
+    """How often each patient is drawn, in blocks of float64 `[block, patients]` for sets of at most `widest` reports."""
+    rng, block = np.random.default_rng(seed), max(1, _BLOCK_ENTRIES // widest)
     for start in range(0, resamples, block):
         drawn = rng.integers(patients, size=(min(block, resamples - start), patients))
         yield np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(np.float64)

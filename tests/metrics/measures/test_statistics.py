@@ -109,3 +109,39 @@ def test_a_figure_that_repetitions_distort_is_jackknifed() -> None:
     assert one.mean - one.low == pytest.approx(one.high - one.mean)
     same = difference_of(*[Reported(measured, ["a", "b", "c", "d"], ["c0", "c1", "c2", "c3"])] * 2, resamples=50)
     assert same is not None and (same.low, same.mean, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_case_of_several_reports_counts_as_one() -> None:
+    first = reported([0.0, 1.0], ["a", "b"])
+    second = reported([0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"], ["c0", "c1", "c1", "c1"])
+    one = difference_of(first, second, resamples=200)
+    assert one is not None and (one.low, one.mean, one.high) == (0.0, 0.0, 0.0) and one.n == 2
+    # A report without a value takes nothing from its case's others.
+    second = reported([0.0, 1.0, np.nan], ["a", "b", "b"], ["c0", "c1", "c1"])
+    one = difference_of(first, second, resamples=200)
+    assert one is not None and one.mean == 0.0
+
+
+def test_a_case_of_another_patient_is_not_paired() -> None:
+    with pytest.raises(ValueError, match="case c0 is of patient a in one set and of z in the other"):
+        difference_of(reported([0.0], ["a"]), reported([1.0], ["z"]), resamples=10)
+
+
+def test_the_number_of_distinct_things_is_compared_between_sets_of_one_size_only() -> None:
+    def size(weights: np.ndarray) -> np.ndarray:
+        return (weights > 0).sum(axis=1).astype(np.float64)
+
+    small = Reported(Measured("kinds", PLAIN, size, None, 1, repeats=False), ["a"], ["c0"])
+    large = Reported(Measured("kinds", PLAIN, size, None, 2, repeats=False), ["a", "a"], ["c0", "c0"])
+    assert difference_of(small, large, resamples=10) is None and difference_of(small, small, resamples=10) is not None
+
+
+def test_what_does_not_count_is_in_no_paired_case() -> None:
+    def top(sums: np.ndarray) -> np.ndarray:
+        return sums[:, 0]
+
+    counted = np.array([True, False])
+    measured = from_sums("m", PLAIN, np.array([[1.0], [9.0]]), top, counted=counted)
+    one = Reported(measured, ["a", "b"], ["c0", "c1"])
+    found = difference_of(one, one, resamples=20)
+    assert measured.n == 1 and found is not None and found.n == 1
