@@ -1,16 +1,18 @@
 """Scoring sets of reports: where they come from, the judges and metrics that score them, and their comparison."""
 
+import json
 import os
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-from actors.cluster import cluster_at, joined
+import ray
+
+from actors.cluster import check_judges_fit, cluster_at, joined
 from actors.fleet import Fleet
 from actors.judging import Judging, judge_stage
 from actors.preparation import key_of
-from actors.rated_reports import TABLE_SET, judge_table, rated_summary, read_reports
+from actors.rated_reports import TABLE_SET, judge_table, leaves, rated_summary, read_reports
 from actors.written_reports import FILE_SET, set_names, take_reports, write_reports
 from rlaif.config import Config, ConfigurationError
 from rlaif.judges.case import JudgedCase, JudgedReport
@@ -18,20 +20,25 @@ from rlaif.judges.settings import AnyJudge, LlmParserJudgeSettings, RulesJudgeSe
 from rlaif.ledger import RunFolder, checksum_of
 from rlaif.metrics.generated_reports import read_generated_reports
 from rlaif.metrics.measures.choice import chosen
+from rlaif.metrics.published_rows import measured_data
 from rlaif.metrics.report_sets import (
     JUDGING,
     REPORTS,
+    SUMMARY,
     ReportSet,
     ScoredReport,
-    ScoredSetsError,
+    check_same_cases,
     differences_of,
     measured_set,
+    names_of,
     pool_of,
     read_sets,
     scores_of,
     summary_of,
 )
 from rlaif.progress import Progress
+from rlaif.reports.region_reports import without_region_prefixes
+from rlaif.storage import file_states
 from rlaif.tables import Table
 
 # More would wait for each other on the references that all of them read.
@@ -39,27 +46,38 @@ _MOST_PROCESSES = 8
 
 
 def check_score(config: Config) -> None:
-    """Raises ConfigurationError where nothing is named that could be scored or a judge could not judge it, NotAvailable
-    for a metric that is named and cannot be computed, and what reading the files raises.
+    """Raises ConfigurationError where nothing is named that could be scored or a judge could not judge it, MetricError
+    for a metric that is named and cannot be computed, ScoredSetsError, and what reading the files raises.
     """
     score = config.score
     chosen(score.metrics)
-    for other in (*score.against, *score.pool):
-        read_sets(other)
+    names = [other.name for other in score.against]
+    if len(set(names)) < len(names):
+        raise ConfigurationError("two runs of score.against have one name: give them others by run.name")
+    for other in score.against:
+        names_of(other)
+    for other in score.pool:
+        wanted = [TABLE_SET] if score.table is not None else set_names(score)
+        if lacking := set(wanted) - set(names_of(other)):
+            raise ConfigurationError(
+                f"score.pool: {other} has no set {min(lacking)}, only {', '.join(names_of(other))}: pool runs of the "
+                "same command"
+            )
     if score.table is not None:
         read_reports(score)
-    elif score.reports is not None:
+        return
+    if score.reports is not None:
         read_generated_reports(score.reports)
-    if score.table is None and score.reports is None and config.policy.path is None:
+    elif config.policy.path is None:
         raise ConfigurationError(
             "nothing to score: name a file of reports with references of its own (score.table=FILE.csv) or of reports "
             "on a data set's studies (score.reports=FILE.csv data=NAME), or a policy (policy=folder policy.path=FOLDER)"
         )
     pairwise = [leaf.name for judge in score.judges for leaf in leaves_of(judge) if _compares(leaf)]
-    if score.table is None and score.reports is None and pairwise and score.samples == 1:
+    if pairwise:
         raise ConfigurationError(
-            f"the judge {pairwise[0]} compares the reports of a case, and score.samples=1 gives each one: set "
-            "score.samples=2 with temperatures above 0, or leave it out"
+            f"the judge {pairwise[0]} compares the reports of a case, so that the mean over one policy's own reports "
+            "says nothing: give the reports of two by score.table, with the same case_id"
         )
 
 
@@ -81,7 +99,7 @@ def scoring(config: Config) -> Config:
 
 
 def recorded(config: Config) -> dict[str, Any]:
-    """What of the configuration makes a score run, with the checksum of its file."""
+    """What of the configuration makes a score run, with the checksum of its file or the state of its policy's files."""
     score = config.score
     sections = ["run", "cache", "score", "cluster"]
     if score.table is None:
@@ -90,6 +108,8 @@ def recorded(config: Config) -> dict[str, Any]:
     for name in ("table", "reports"):
         if (file := getattr(score, name)) is not None:
             plain["score"][f"{name}_sha256"] = checksum_of(file)
+    if score.table is None and score.reports is None:
+        plain["policy"]["files"] = key_of(file_states(str(config.policy.path)))
     # What is compared and how it is measured may change: the reports stay.
     for later in ("against", "pool", "same_patients", "metrics"):
         plain["score"].pop(later)
@@ -97,13 +117,19 @@ def recorded(config: Config) -> dict[str, Any]:
 
 
 def scored(run: RunFolder, config: Config) -> bool:
-    """Whether `score.json` is there, measured as the configuration says."""
-    return run.done("score") and run.facts("score")["measured_by"] == _measured_by(config)
+    """Whether `score.json` is there, measured as the configuration says by what can be computed now."""
+    if not run.done("score"):
+        return False
+    told: str = run.read_json(SUMMARY)["measured_by"]
+    return told == _measured_by(config)
 
 
 def _measured_by(config: Config) -> str:
     score = config.score
-    return key_of(score.metrics, config.table, *map(str, (*score.against, "pool", *score.pool, score.same_patients)))
+    others = [(str(other), checksum_of(other / SUMMARY)) for other in (*score.against, *score.pool)]
+    missing = chosen(score.metrics)[1]
+    settings = (score.metrics, config.table, score.same_patients, config.heldout.resamples)
+    return key_of(*settings, len(score.against), others, missing)
 
 
 def score_reports(run: RunFolder, config: Config) -> None:
@@ -121,23 +147,27 @@ def score_reports(run: RunFolder, config: Config) -> None:
         sets, told = set_names(score), {}
         if not all(run.done(f"{JUDGING}/{name}") for name in sets):
             _judge_sets(run, config, sets)
-    named = {key: str(value) for key in ("table", "reports") if (value := getattr(score, key)) is not None}
-    run.write_json("score.json", {"name": config.run.name, **named, **told, **_measured(run, config, sets)})
-    run.finish("score", seconds=time.monotonic() - started, measured_by=_measured_by(config))
+    named = {f"{key}_file": str(value) for key in ("table", "reports") if (value := getattr(score, key)) is not None}
+    head = {"name": config.run.name, "measured_by": _measured_by(config), "own": sets}
+    run.write_json(SUMMARY, {**head, **named, **told, **_measured(run, config, sets)})
+    run.finish("score", seconds=time.monotonic() - started)
 
 
 def _judge_sets(run: RunFolder, config: Config, sets: list[str]) -> None:
     """The reports of each set, from the policy or the file, and what the judges say of them."""
-    if config.score.reports is not None:
-        take_reports(run, config)
-        if not _asked(config):
-            run.finish(f"{JUDGING}/{FILE_SET}", judging={"judges": {}, "agreement": []})
-            return
-    with joined(config, learners=False):
-        fleet = Fleet(config, None) if config.score.reports is not None else write_reports(run, config)
-        with closing(fleet):
+    if config.score.reports is None:
+        with joined(config, learners=False), closing(write_reports(run, config)) as fleet:
             for name in sets:
                 _judge(run, config, fleet, name)
+        return
+    take_reports(run, config)
+    if not _asked(config):
+        run.finish(f"{JUDGING}/{FILE_SET}", judging={"judges": {}, "agreement": []})
+        return
+    with cluster_at(config.cluster.address):
+        check_judges_fit(leaves(config.score), ray.cluster_resources())
+        with closing(Fleet(config, None)) as fleet:
+            _judge(run, config, fleet, FILE_SET)
 
 
 def _asked(config: Config) -> list[AnyJudge]:
@@ -157,7 +187,7 @@ def _judge(run: RunFolder, config: Config, fleet: Fleet, name: str) -> None:
     for one in run.iterate(f"{REPORTS}/{name}", ScoredReport):
         by_case.setdefault(one.case_id, []).append(one)
     cases = [
-        JudgedCase(case, own[0].reference, tuple(JudgedReport(one.report_id, one.text or None) for one in own))
+        JudgedCase(case, own[0].reference, tuple(JudgedReport(one.report_id, _judged_text(one)) for one in own))
         for case, own in by_case.items()
     ]
     judging = Judging(run, config, stage, judges)
@@ -165,47 +195,46 @@ def _judge(run: RunFolder, config: Config, fleet: Fleet, name: str) -> None:
     run.finish(stage, seconds=time.monotonic() - started, **facts)
 
 
+def _judged_text(report: ScoredReport) -> str | None:
+    return (without_region_prefixes(report.text) if report.regions else report.text) or None
+
+
 def _measured(run: RunFolder, config: Config, sets: list[str]) -> dict[str, Any]:
     """By set its metrics; the paired differences from the first set, and from those of other runs; the pooled seeds."""
-    resamples = config.heldout.resamples
-    own = {name: _set_of(run.path, name, config) for name in sets}
-    summary: dict[str, Any] = {
-        "sets": {name: _judged(run, name) | summary_of(one, resamples=resamples) for name, one in own.items()}
-    }
-    first = next(iter(own), None)
-    compared = {
-        f"{name} - {first}": differences_of(own[first], one, resamples=resamples)
+    resamples, data = config.heldout.resamples, None if config.score.table else measured_data(config.data)
+    reports = {name: Table(run.path / REPORTS / name, ScoredReport).read() for name in sets}
+    own = {name: _measure(reports[name], scores_of(run.path, name), config) for name in sets}
+    summary = {
+        name: {"data": data, **_accounts(run, name), **summary_of(one, resamples=resamples)}
         for name, one in own.items()
-        if first is not None and name != first
+    }
+    compared = {
+        f"{name} - {sets[0]}": differences_of(own[sets[0]], own[name], resamples=resamples) for name in sets[1:]
     }
     for other in config.score.against:
-        for theirs, reports in read_sets(other).items():
-            measured = _measure(reports, scores_of(other, theirs), config)
-            label = f"{other.name}, {theirs}"
-            summary["sets"][label] = summary_of(measured, resamples=resamples)
+        told = json.loads((other / SUMMARY).read_bytes())["sets"]
+        for theirs, given in read_sets(other).items():
+            measured, label = _measure(given, scores_of(other, theirs), config), f"{other.name}, {theirs}"
+            summary[label] = {"data": told[theirs]["data"], **summary_of(measured, resamples=resamples)}
             for name, one in own.items():
+                check_same_cases(reports[name], given, str(other))
                 compared[f"{name} - {label}"] = differences_of(measured, one, resamples=resamples)
-    summary["differences"] = compared
-    summary["pooled"] = {name: _pooled(one, name, config) for name, one in own.items() if config.score.pool}
-    return summary
+    pooled = {name: _pooled(own[name], reports[name], name, config) for name in sets if config.score.pool}
+    return {"sets": summary, "differences": compared, "pooled": pooled}
 
 
-def _judged(run: RunFolder, name: str) -> dict[str, Any]:
+def _accounts(run: RunFolder, name: str) -> dict[str, Any]:
     return {"judging": run.facts(f"{JUDGING}/{name}")["judging"]["judges"]}
 
 
-def _pooled(own: ReportSet, name: str, config: Config) -> dict[str, Any]:
+def _pooled(own: ReportSet, reports: list[ScoredReport], name: str, config: Config) -> dict[str, Any]:
     seeds = [own]
     for other in config.score.pool:
-        theirs = read_sets(other)
-        if name not in theirs:
-            raise ScoredSetsError(f"{other} has no set {name}, only {', '.join(theirs)}: pool runs of the same command")
-        seeds.append(_measure(theirs[name], scores_of(other, name), config))
+        theirs = read_sets(other)[name]
+        if config.score.same_patients:
+            check_same_cases(reports, theirs, f"{other}, with score.same_patients=true")
+        seeds.append(_measure(theirs, scores_of(other, name), config))
     return pool_of(seeds, same_patients=config.score.same_patients, resamples=config.heldout.resamples)
-
-
-def _set_of(run: Path, name: str, config: Config) -> ReportSet:
-    return _measure(Table(run / REPORTS / name, ScoredReport).read(), scores_of(run, name), config)
 
 
 def _measure(reports: list[ScoredReport], scores: list[dict[str, Any]], config: Config) -> ReportSet:

@@ -19,7 +19,7 @@ from rlaif.models.settings import read_settings
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Study
 from rlaif.reports.prompts import target_text
-from rlaif.reports.region_reports import judged_text, region_slots
+from rlaif.reports.region_reports import region_slots
 from rlaif.score_settings import ScoreSettings
 
 FILE_SET = "file"
@@ -44,7 +44,7 @@ def write_reports(run: RunFolder, config: Config) -> Fleet:
     if not cases:
         raise ConfigurationError(
             f"data={config.data.name} has no study of split {config.score.split} that the policy can read: see the "
-            f"table {run.path / 'quarantine'}, or set score.split or data.split"
+            f"table {run.path / 'quarantine'}, or set score.split or data.split under another run.name"
         )
     for temperature, name in zip(config.score.temperatures, set_names(config.score), strict=True):
         _write(run, config, fleet, policy, cases, temperature, f"{REPORTS}/{name}")
@@ -59,7 +59,6 @@ def _write(
     started, by_id = time.monotonic(), {case.case_id: case for case in cases}
     samples = config.score.samples if temperature else 1
     done = {row.report_id for row in run.iterate(stage, ScoredReport)}
-    # All of a case's reports come together: what lacks one of them is written again, in the same words.
     left = [
         Request(case, case.feature_key, samples, temperature)
         for case in cases
@@ -71,7 +70,9 @@ def _write(
     with run.writer(stage, ScoredReport) as writer:
         for result in Flow(config, [], samplers, left, 0, fleet.outages).results():
             if isinstance(result, list):
-                writer.add(*(_written(one, by_id[one.case_id]) for one in result))
+                # A case that was durable in part is written again whole, in the same words.
+                reports = (_written(one, by_id[one.case_id]) for one in result)
+                writer.add(*(one for one in reports if one.report_id not in done))
                 progress.advance()
     rows = run.compact(stage, ScoredReport, "report_id")
     run.finish(stage, seconds=time.monotonic() - started, reports=rows, temperature=temperature)
@@ -82,13 +83,13 @@ def _report_id(case_id: str, index: int) -> str:
 
 
 def _written(candidate: Candidate, case: Case) -> ScoredReport:
-    """What a policy wrote, cut off or not, as judges see it."""
+    """What a policy wrote, cut off or not, with the names of regions before its sentences."""
     return ScoredReport(
         report_id=_report_id(case.case_id, candidate.index),
         case_id=case.case_id,
         patient_id=case.patient_id,
         reference=case.target,
-        text=judged_text(candidate.prompt, candidate.text),
+        text=candidate.text,
         labels=case.labels,
         regions=region_slots(candidate.prompt),
         finish_reason=candidate.finish_reason,
@@ -108,7 +109,8 @@ def take_reports(run: RunFolder, config: Config) -> None:
     if unknown:
         raise ConfigurationError(
             f"{file} has reports of {len(unknown)} studies that are not in split {config.score.split} of "
-            f"data={config.data.name}, such as {unknown[0]!r}: name the split by score.split, or take them out"
+            f"data={config.data.name}, such as {unknown[0]!r}: name the split by score.split, or take them out, under "
+            "another run.name"
         )
     rows = [
         _taken(studies[name], index, text, target_text(studies[name], config.run.target))

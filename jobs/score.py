@@ -13,7 +13,7 @@ from actors.written_reports import set_names
 from rlaif.config import Config
 from rlaif.launch import launch
 from rlaif.ledger import RunFolder
-from rlaif.metrics.published_rows import measured_data, write_table
+from rlaif.metrics.published_rows import write_table
 from rlaif.metrics.score_tables import score_rows, score_tables
 
 
@@ -43,7 +43,7 @@ def show(run: RunFolder, config: Config) -> None:
     for table in score_tables(summary):
         console.print(table)
     if config.table is not None:
-        console.print(write_table(run, config.table, score_rows(summary, measured_data(config.data))))
+        console.print(write_table(run, config.table, score_rows(summary)))
     print(f"scores: {run.path / 'score.json'}", flush=True)
 
 

@@ -52,8 +52,6 @@ class ScoreSettings(Section):
             raise ValueError("score.judges=[] leaves nobody to hold against the ratings: name one, such as rules")
         if len(set(self.temperatures)) < len(self.temperatures):
             raise ValueError(f"temperatures={list(self.temperatures)} has one of them twice")
-        if self.samples > 1 and 0 in self.temperatures:
-            raise ValueError(f"samples={self.samples} at temperature 0 would be one report {self.samples} times")
         return self
 
     def placed(self) -> "ScoreSettings":

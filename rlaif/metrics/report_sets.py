@@ -1,5 +1,6 @@
 """Sets of generated reports and what the metrics and judges make of them: values, intervals, differences, pools."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from rlaif.metrics.published_means import means_for
 from rlaif.records import Judgement
 from rlaif.tables import Table
 
+RULES = "rules"
+SUMMARY = "score.json"
 REPORTS = "reports"
 JUDGING = "judging"
 
@@ -27,7 +30,7 @@ class ScoredSetsError(ValueError):
 
 @dataclass(frozen=True)
 class ScoredReport:
-    """A generated report with what it is held against; `text` is what judges and metrics see."""
+    """A generated report with what it is held against; where `regions` were asked for, they head its sentences."""
 
     report_id: str
     case_id: str
@@ -82,8 +85,13 @@ def _judged(reports: Sequence[ScoredReport], scores: Sequence[Mapping[str, Any]]
     versions: dict[str, set[str]] = defaultdict(set)
     scales: dict[str, str] = {}
     for row in scores:
+        if row["judge"] == RULES:
+            # Their score is a metric already, and two signatures of one number would not be compared.
+            continue
+        # One that failed on all of them has its name and no value.
+        own = values[row["judge"]]
         if row["score"] is not None:
-            values[row["judge"]][places[row["candidate_id"]]] = row["score"]
+            own[places[row["candidate_id"]]] = row["score"]
         versions[row["judge"]].add(row["judge_version"])
         scales[row["judge"]] = f"{row['scale_low']:g} to {row['scale_high']:g}"
     return {
@@ -98,12 +106,27 @@ def _judged(reports: Sequence[ScoredReport], scores: Sequence[Mapping[str, Any]]
 
 def summary_of(one: ReportSet, *, resamples: int) -> dict[str, Any]:
     """A set for JSON: by metric the mean, its 95 % interval over patients, how many reports count, and how computed."""
-    metrics = {}
+    metrics, missing = {}, dict(one.missing)
     for name, reported in one.measured.items():
         interval = interval_of(reported, resamples=resamples)
-        if interval is not None:
+        if interval is None:
+            missing[name] = "none of the reports has a value: no reference, no truth, or no score"
+        else:
             metrics[name] = {**asdict(interval), "signature": str(reported.measured.signature)}
-    return {"reports": one.reports, "cases": one.cases, "metrics": metrics, "missing": one.missing}
+    return {"reports": one.reports, "cases": one.cases, "metrics": metrics, "missing": missing}
+
+
+def check_same_cases(first: Sequence[ScoredReport], second: Sequence[ScoredReport], where: str) -> None:
+    """Raises ScoredSetsError where a case of both sets has another patient or reference: ids alone say little, as those
+    of the phantom are the same for every seed.
+    """
+    known = {one.case_id: (one.patient_id, one.reference) for one in first}
+    for one in second:
+        if known.get(one.case_id, (one.patient_id, one.reference)) != (one.patient_id, one.reference):
+            raise ScoredSetsError(
+                f"{where}: case {one.case_id} has another patient or reference than here: compare runs of the same "
+                "data, seed and target"
+            )
 
 
 def differences_of(first: ReportSet, second: ReportSet, *, resamples: int) -> dict[str, Any]:
@@ -133,13 +156,20 @@ def pool_of(seeds: Sequence[ReportSet], *, same_patients: bool, resamples: int) 
 
 
 def read_sets(run: Path) -> dict[str, list[ScoredReport]]:
-    """The sets of reports in a run folder of jobs/score.py, by name. Raises ScoredSetsError where there are none."""
-    folders = sorted(path for path in (run / REPORTS).glob("*") if path.is_dir())
-    if not folders or not (run / "score.json").is_file():
+    """The sets of reports that a run of jobs/score.py measured, by name; ScoredSetsError where there are none."""
+    return {name: Table(run / REPORTS / name, ScoredReport).read() for name in names_of(run)}
+
+
+def names_of(run: Path) -> list[str]:
+    """The names of those sets. Raises ScoredSetsError as `read_sets`."""
+    file = run / SUMMARY
+    own = json.loads(file.read_bytes()).get("own") if file.is_file() else None
+    if not own:
         raise ScoredSetsError(
-            f"{run} is no finished run of jobs/score.py: name the folder of one, which holds score.json"
+            f"{run} is no finished run of jobs/score.py with sets of reports: name the folder of one, whose score.json "
+            "has metrics"
         )
-    return {path.name: Table(path, ScoredReport).read() for path in folders}
+    return list(own)
 
 
 def scores_of(run: Path, name: str) -> list[dict[str, Any]]:

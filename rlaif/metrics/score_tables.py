@@ -29,9 +29,9 @@ def score_tables(summary: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def score_rows(summary: Mapping[str, Any], data: str | None) -> list[MeasuredRow]:
-    """The sets of a `score.json` as rows beside a published table; `data` is the data set of the run's own."""
-    return [MeasuredRow(name, one["metrics"], data) for name, one in summary["sets"].items()]
+def score_rows(summary: Mapping[str, Any]) -> list[MeasuredRow]:
+    """The sets of a `score.json` as rows beside a published table, each with the data set that it was measured on."""
+    return [MeasuredRow(name, one["metrics"], one["data"]) for name, one in summary["sets"].items()]
 
 
 def _by_set(title: str, sets: Mapping[str, Any]) -> Table:
@@ -55,4 +55,6 @@ def _plain(title: str, columns: Mapping[str, Mapping[str, Any]], *, signed: bool
         display = display_of(metric, judges)
         cells = [interval_text(one.get(metric), display, signed=signed) for one in shown.values()]
         table.add_row(Text(display.label), *(Text(cell) for cell in cells))
+    if len(columns) > len(shown):
+        table.add_row(Text(f"{len(columns) - len(shown)} further columns stand in score.json", style="dim"))
     return table

@@ -241,7 +241,6 @@ def test_settings_that_cannot_be_are_refused(configured: Configured, tmp_path: P
         ("score.judges=[] score.table=t.csv", r"score.judges=\[\] leaves nobody to hold against the ratings"),
         ("score.reports=t.csv score.table=t.csv", "score.reports takes the data set's: give one"),
         ("score.temperatures=[0,0.0]", "has one of them twice"),
-        ("score.samples=2", "samples=2 at temperature 0 would be one report 2 times"),
         ("score.judges=[rulez]", "score.judges: there is no judge rulez; did you mean rules"),
         ("score.judges=[rules,{judge:rules,batch:7}]", "two judges with other settings are called rules"),
         ("score.judges=[{judge:green}]", "score.judges: judge green needs model"),

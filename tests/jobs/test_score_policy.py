@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from rlaif.metrics.report_sets import ScoredReport
@@ -21,7 +22,8 @@ def test_a_policy_is_scored_at_each_temperature_and_another_peoples_file_against
     roots = [f"run.root={tmp_path / 'runs'}", smoke.overrides[-1]]
     policy = [
         "score", "experiment=smoke", "run.name=policy", "policy=folder",
-        f"policy.path={smoke.path / 'round-001' / 'checkpoint'}", "score.temperatures=[0,0.8]", *roots,
+        f"policy.path={smoke.path / 'round-001' / 'checkpoint'}", "score.temperatures=[0,0.8]",
+        "score.samples=2", *roots,
     ]  # fmt: skip
     job = start_job(*policy)
     assert job.ended(400) == 0, job.output[-3000:]
@@ -32,7 +34,7 @@ def test_a_policy_is_scored_at_each_temperature_and_another_peoples_file_against
     assert {one.case_id: one.text for one in greedy} == {one.case_id: one.text for one in evaluated}
     warm = Table(run / "reports" / "temperature-0.8", ScoredReport).read()
     assert {one.case_id for one in warm} == {one.case_id for one in greedy}
-    assert {one.text for one in warm} != {one.text for one in greedy}
+    assert {one.text for one in warm} != {one.text for one in greedy} and len(warm) == 2 * len(greedy)
 
     summary = json.loads((run / "score.json").read_text(encoding="utf-8"))
     own = summary["sets"]["temperature-0"]
@@ -52,6 +54,16 @@ def test_a_policy_is_scored_at_each_temperature_and_another_peoples_file_against
     again = start_job(*policy)
     assert again.ended(200) == 0
     assert again.output == job.output[job.output.index("policy: mean [95 % interval") :]
+
+    # As a kill leaves it that came in the middle of a case: the rest is written, nothing stands twice.
+    for stage in ("score", "judging/temperature-0.8", "reports/temperature-0.8"):
+        (run / "ledger" / f"{stage}.json").unlink()
+    part = run / "reports" / "temperature-0.8" / "part-000.parquet"
+    pq.write_table(pq.read_table(part).slice(0, 3), part)
+    resumed = start_job(*policy)
+    assert resumed.ended(300) == 0, resumed.output[-3000:]
+    assert Table(run / "reports" / "temperature-0.8", ScoredReport).read() == warm
+    assert json.loads((run / "score.json").read_text(encoding="utf-8")) == summary
 
     # The same texts as somebody else's file: every difference is zero, and a study of nobody's is refused.
     theirs = tmp_path / "theirs.csv"

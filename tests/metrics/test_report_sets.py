@@ -1,5 +1,6 @@
 """Sets of scored reports: metrics and judges' scores side by side, differences by case, and seeds pooled."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlaif.metrics.report_sets import (
     ReportSet,
     ScoredReport,
     ScoredSetsError,
+    check_same_cases,
     differences_of,
     measured_set,
     pool_of,
@@ -70,8 +72,45 @@ def test_seeds_are_pooled_where_all_have_the_metric() -> None:
 
 
 def test_another_folder_than_a_finished_score_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScoredSetsError, match=r"is no finished run of jobs/score\.py"):
+    with pytest.raises(ScoredSetsError, match=r"is no finished run of jobs/score\.py with sets"):
         read_sets(tmp_path)
+    # Reports that stand in several pairs are no set.
+    (tmp_path / "score.json").write_text('{"own": []}', encoding="utf-8")
+    with pytest.raises(ScoredSetsError, match=r"whose score\.json has metrics"):
+        read_sets(tmp_path)
+
+
+def test_cases_of_one_name_and_another_patient_or_reference_are_not_compared() -> None:
+    mine, same = reports("a", "b"), reports("c")
+    check_same_cases(mine, same, "other")
+    for changed in ({"patient_id": "p9"}, {"reference": "other words"}):
+        with pytest.raises(ScoredSetsError, match="other: case c0 has another patient or reference than here"):
+            check_same_cases(mine, [replace(same[0], **changed)], "other")
+
+
+def test_a_region_guided_report_keeps_the_names_that_recognition_reads() -> None:
+    text = "The region 0 is lung: Clear.\nThe region 1 is heart: Enlarged."
+    one = ScoredReport("c0.0", "c0", "p0", "Clear. Enlarged.", text, None, ("lung", "heart"), "stop")
+    settings = WORDS.model_copy(update={"names": ("findings", "rouge")})
+    metrics = summary_of(measured_set([one], [], settings, processes=1), resamples=100)["metrics"]
+    assert metrics["region_recognition"]["mean"] == 1.0 and metrics["rouge1"]["mean"] == 1.0
+
+
+def test_what_has_no_value_says_so_and_the_rules_score_has_one_signature() -> None:
+    rows = [
+        {
+            "candidate_id": "c0.0",
+            "judge": "rules",
+            "judge_version": "rules-2",
+            "score": 1.0,
+            "scale_low": 0.0,
+            "scale_high": 1.0,
+        }
+    ]
+    one = measured_set([replace(reports("a")[0], reference=None)], [*rows, *scored([None])], WORDS, processes=1)
+    summary = summary_of(one, resamples=100)
+    assert "rules_score" not in summary["metrics"]
+    assert "none of the reports has a value" in summary["missing"]["gpt4_score"] == summary["missing"]["rouge1"]
 
 
 def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
@@ -79,7 +118,7 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     one["missing"] = {"bert_score": "needs weights: set metrics.bert_score"}
     summary = {
         "name": "mine",
-        "sets": {"temperature-0": one},
+        "sets": {"temperature-0": one | {"data": "phantom"}},
         "differences": {"a - b": {"rouge1": {"mean": 0.1, "low": 0.05, "high": 0.2, "n": 1}}, "none": {}},
         "pooled": {},
     }

@@ -171,7 +171,7 @@ def _numbered(sets: Sequence[Reported], masks: Sequence[Values]) -> dict[Hashabl
 
 
 def _drawn(patients: int, widest: int, resamples: int, seed: int) -> Iterator[Values]:
-    """How often each patient is drawn, in blocks of float64 `[block, patients]` for sets of at most `widest` reports."""
+    """How often each patient is drawn, in blocks of float64 `[block, patients]`; sets have at most `widest` reports."""
     rng, block = np.random.default_rng(seed), max(1, _BLOCK_ENTRIES // widest)
     for start in range(0, resamples, block):
         drawn = rng.integers(patients, size=(min(block, resamples - start), patients))
