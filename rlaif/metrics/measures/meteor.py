@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from rlaif.metrics.stems import RememberedStems
 
 # Hugging Face evaluate's defaults, which Reg2RG, M3D and their followers use.
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
-_FULL_STOP = re.compile(r"(?<=[^.\s])\.(?=\s)")
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+# Reports share most of their sentences.
+_REMEMBERED = 1 << 16
 
 
 def measure(settings: MetricSettings) -> Measure:
@@ -47,7 +49,7 @@ def _measured(folder: str, rows: NDArray[np.float64]) -> list[Measured]:
 
     signature = Signature(
         f"nltk {nltk.__version__}, WordNet {wordnet_version(folder)}",
-        "NLTKWordTokenizer, full stops before white space parted; lower case",
+        "NLTKWordTokenizer of sentences, which end at . ! ? before white space; lower case",
         "sample_mean",
         f"alpha {ALPHA:g}, beta {BETA:g}, gamma {GAMMA:g}; Porter stems",
     )
@@ -57,10 +59,15 @@ def _measured(folder: str, rows: NDArray[np.float64]) -> list[Measured]:
 def meteor_words(text: str) -> list[str]:
     """A report's words and signs, by NLTK's Treebank tokeniser.
 
-    It expects single sentences, and leaves full stops within a text at their words: those before white space are parted
-    first. Hugging Face finds sentences with Punkt's model instead, a download; the two differ at abbreviations.
+    It expects single sentences, which end at `.`, `!` or `?` before white space. Hugging Face finds them with Punkt's
+    model instead, a download; the two differ at abbreviations.
     """
-    return list(_tokeniser().tokenize(_FULL_STOP.sub(" .", text)))
+    return [word for sentence in _BETWEEN_SENTENCES.split(text) for word in _words_of(sentence)]
+
+
+@lru_cache(_REMEMBERED)
+def _words_of(sentence: str) -> tuple[str, ...]:
+    return tuple(_tokeniser().tokenize(sentence))
 
 
 @cache
