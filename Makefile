@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 BIN := .venv/bin
 # Hydra overrides for `make demo` and `make smoke`: make demo ARGS="run.rounds=3"
 ARGS ?=
+# These share one Ray head and its engines, and run one after another; all others run two at a time.
+ENGINES := tests/actors tests/jobs tests/chaos
 
 .PHONY: help setup demo smoke lint test test-fast test-gpu proof clean
 .DEFAULT_GOAL := help
@@ -25,7 +27,8 @@ lint: setup ## Style and types
 	$(BIN)/mypy
 
 test: lint ## Style, types and all tests that need no GPU
-	$(BIN)/pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" -n 2 --dist loadfile $(addprefix --ignore=,$(ENGINES))
+	$(BIN)/pytest -m "not gpu" $(ENGINES)
 
 test-fast: setup ## The tests that take seconds
 	$(BIN)/pytest -m "not gpu and not slow"
