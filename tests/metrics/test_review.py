@@ -236,6 +236,14 @@ def test_who_always_takes_the_first_favours_no_system(run: RunFolder) -> None:
     assert told["chose_first"]["mean"] == 1
 
 
+def test_a_repeat_says_nothing_of_a_liking_for_a_place(run: RunFolder) -> None:
+    asked = settings(repeats=2)
+    key = hand_out(run, asked, 0)
+    file = fill(run, key, "rater-1", lambda one: "b" if one.repeat_of else "a")
+    told = take_answers(run, asked.model_copy(update={"answers": (file,)}), resamples=20)["choices"]
+    assert (told["chose_first"]["mean"], told["chose_first"]["n"]) == (1, 5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_each_system_stands_first_equally_often_and_raters_see_opposite_orders(run: RunFolder, seed: int) -> None:
     key = hand_out(run, settings(raters=2, name=f"seed-{seed}"), seed)
@@ -366,6 +374,15 @@ def test_a_judge_that_failed_on_all_is_held_against_nobody(run: RunFolder) -> No
         assert judge["kappa"] is None
 
 
+def test_the_same_again_is_the_same_although_the_run_has_grown(run: RunFolder) -> None:
+    first = hand_out(run, settings(), 0)
+    run.replace("heldout/round-002", HeldoutReport, reports("base", 2))
+    run.finish("heldout/round-002")
+    assert hand_out(run, settings(), 0) == first
+    with pytest.raises(ReviewError, match=r"another review\.systems"):
+        hand_out(run, settings(systems=("round-001", "round-002")), 0)
+
+
 def test_a_half_written_table_is_not_shown(run: RunFolder) -> None:
     run.replace("heldout/round-002", HeldoutReport, reports("base", 2)[:2])
     assert hand_out(run, settings(), 0).systems == SYSTEMS
@@ -383,6 +400,35 @@ def test_a_pairwise_judge_is_held_against_the_same_pair(run: RunFolder) -> None:
     told = take_answers(run, asked.model_copy(update={"answers": (file,)}), resamples=20)["choices"]
     judge = told["agreement"]["judges"]["gpt4"]
     assert (judge["pairs"], judge["failures"], judge["accuracy"]["mean"]) == (5, 0, 0.8)
+
+
+def test_a_pairwise_judge_says_nothing_of_two_that_it_did_not_compare(run: RunFolder) -> None:
+    third = [HeldoutReport(**{**vars(row), "text": f"{row.text} And more."}) for row in reports("round-001", 2)]
+    run.replace("heldout/round-002", HeldoutReport, third)
+    run.finish("heldout/round-002")
+    # Both rounds beat the base, which is beside each of them.
+    for system in ("round-001", "round-002"):
+        rows = [judged(k, one, score) for k in range(CASES) for one, score in ((system, 5), ("base", 1))]
+        run.replace(f"heldout-judging/{system}/judgements", Judgement, rows)
+    asked = settings(systems=("round-001", "round-002"))
+    file = fill(run, hand_out(run, asked, 0), "rater-1", lambda one: preferring("round-002", one))
+    told = take_answers(run, asked.model_copy(update={"answers": (file,)}), resamples=20)["choices"]
+    judge = told["agreement"]["judges"]["gpt4"]
+    assert (judge["pairs"], judge["failures"], judge["accuracy"]) == (0, 6, None)
+
+
+def test_raters_read_what_judges_read_of_a_report_by_regions(run: RunFolder) -> None:
+    prefixed = [
+        HeldoutReport(**{**vars(row), "text": f"The region 0 is lung: {row.text} The region 1 is heart: Clear."})
+        for row in reports("base", 0)
+    ]
+    run.replace("heldout/base", HeldoutReport, prefixed)
+    plain = [HeldoutReport(**{**vars(row), "text": f"{row.text} Clear."}) for row in reports("round-001", 1)]
+    run.replace("heldout/round-001", HeldoutReport, plain)
+    assert hand_out(run, settings(), 0).same_text == 1
+    text = sheet(run, "rater-1", "choices").read_text(encoding="utf-8-sig")
+    assert "Nodule of 1 mm in the left lung. Clear." in text
+    assert "The region" not in text
 
 
 def test_without_answers_there_is_no_summary(run: RunFolder) -> None:
@@ -415,7 +461,7 @@ def test_the_job_hands_out_and_takes_in(run: RunFolder) -> None:
     ]
     taken = job("heldout.resamples=100", f"review.answers=[{files[0]},{files[1]}]")
     assert taken.returncode == 0, taken.stderr
-    assert "round-001 against base (5 won, 2 even, 3 lost)" in taken.stdout
+    assert "round-001 against base (votes: 5 won, 2 even, 3 lost)" in taken.stdout
     assert "0.60 [" in taken.stdout
     assert "\\[" not in taken.stdout
 

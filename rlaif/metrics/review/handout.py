@@ -19,12 +19,15 @@ PAGE_FILE = "review.html"
 def hand_out(run: RunFolder, settings: ReviewSettings, seed: int) -> ReviewKey:
     """Writes a review's sheets, pages and key into the run, or finds the same review there and leaves it as it is.
 
-    Raises ReviewError for a review of the name with other settings, and as `draw` does.
+    Settings without systems mean those of the review that is there, although the run has grown since. Raises
+    ReviewError for a review of the name with other settings, and as `draw` does.
     """
     folder = run.inside(settings.folder)
-    key, items = draw(heldout_reports(run.path, settings.systems), settings, seed)
-    if folder.exists():
-        differing = _differences(read_key(folder), key)
+    there = read_key(folder) if folder.exists() else None
+    systems = there.systems if there and not settings.systems else settings.systems
+    key, items = draw(heldout_reports(run.path, systems), settings, seed)
+    if there:
+        differing = _differences(there, key)
         if differing:
             raise ReviewError(
                 f"{folder} was handed out with another {', '.join(differing)}: give this one another review.name"

@@ -30,7 +30,7 @@ def results_of(
     `raters` has by name what each answered and, of `repeated` items, the share that was answered the `same`, and
     Cohen's `kappa`. `systems` has by name the mean `score`, or the `win_rate` with a tie as half a win, and
     `differences` (scores, second less first) or `pairs` (choices, what the second wins against the first), each with
-    its 95 % interval over patients. `agreement` is what `calibration_of` gives of judges and raters, over cases, with
+    its 95 % interval over patients; `wins`, `ties` and `losses` of a pair are votes, of each rater one a case. `agreement` is what `calibration_of` gives of judges and raters, over cases, with
     RESAMPLES resamples at most.
     """
     items = {item.item_id: item for item in key.items}
@@ -159,11 +159,12 @@ def _choices(
     for own in answers:
         for item_id, choice in own.choices.items():
             item = items[item_id]
+            if item.repeat_of is not None:
+                continue
             if choice != "tie":
                 first_shown.append((item.case_id, float(choice == "a")))
-            if item.repeat_of is None:
-                first, second = sorted(item.systems, key=key.systems.index)
-                given[first, second, item.case_id][own.rater] = choice_of(item, choice, key.systems)
+            first, second = sorted(item.systems, key=key.systems.index)
+            given[first, second, item.case_id][own.rater] = choice_of(item, choice, key.systems)
     won = {pair: statistics.fmean(_WON[choice] for choice in own.values()) for pair, own in sorted(given.items())}
     pairs = []
     for first, second in combinations(key.systems, 2):

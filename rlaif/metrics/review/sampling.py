@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlaif.metrics.review.key import KeyItem, Kind, ReviewError, ReviewKey, ShownItem, text_checksum
 from rlaif.records import HeldoutReport
+from rlaif.reports.region_reports import without_region_prefixes
 from rlaif.review_settings import ReviewSettings
 from rlaif.tables import Table
 
@@ -41,8 +42,8 @@ def heldout_reports(run: Path, systems: Sequence[str]) -> dict[str, dict[str, He
 
 
 def shown_text(report: HeldoutReport) -> str:
-    """A report as raters see it: an empty one says that it is."""
-    return report.text.strip() or EMPTY
+    """A report as raters see it, and judges too: without the names of regions; an empty one says that it is."""
+    return without_region_prefixes(report.text).strip() or EMPTY
 
 
 def draw(reports: Reports, settings: ReviewSettings, seed: int) -> tuple[ReviewKey, list[ShownItem]]:

@@ -50,7 +50,7 @@ def _between(told: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[
             yield f"{one['systems'][1]} less {one['systems'][0]}", one["difference"]
         return
     for one in told["pairs"]:
-        counts = f"{one['wins']} won, {one['ties']} even, {one['losses']} lost"
+        counts = f"votes: {one['wins']} won, {one['ties']} even, {one['losses']} lost"
         yield f"{one['systems'][1]} against {one['systems'][0]} ({counts})", one["win_rate"]
 
 
