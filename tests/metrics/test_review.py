@@ -446,7 +446,7 @@ def test_the_job_hands_out_and_takes_in(run: RunFolder) -> None:
         command = [sys.executable, str(PROJECT / "jobs" / "review.py"), "run.name=demo", f"run.root={run.path.parent}"]
         environment = {**os.environ, "COLUMNS": "130"}
         return subprocess.run(
-            [*command, *overrides], capture_output=True, text=True, timeout=120, check=False, env=environment
+            [*command, *overrides], capture_output=True, encoding="utf-8", timeout=120, check=False, env=environment
         )
 
     given = job("review.raters=2", "review.repeats=1", "review.systems=[base,round-001]")
