@@ -4,10 +4,10 @@ A stage that is there bears a tag, which is set with its last numbers. A stage t
 as it was, key, step and time: what an MLflow database has already it does not take twice.
 """
 
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from rlaif.trackers.own_process import told_here
 
 ID_TAG = "rlaif.id"
 STAGE_TAG = "rlaif.stage."
@@ -66,4 +66,4 @@ def _batches(metrics: list[Any]) -> Iterable[list[Any]]:
 
 
 if __name__ == "__main__":
-    write(json.load(sys.stdin))
+    write(told_here())

@@ -4,15 +4,17 @@ The process has an environment of few variables, a time limit, and no say in whe
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # What a Python process needs, and where certificates stand.
 _KEPT = (
@@ -38,15 +40,38 @@ class TrackerFailed(RuntimeError):
 
 
 def run_apart(
-    module: str, told: Mapping[str, Any], environment: Mapping[str, str], *, proxy: bool, timeout_s: float
+    module: str,
+    told: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    keys: Mapping[str, str],
+    proxy: bool,
+    timeout_s: float,
 ) -> None:
-    """Runs `python -m module` with `told` as JSON on its standard input.
+    """Runs `python -m module` with `told` on its standard input (`told_here`), and `keys` in its environment too.
 
-    Raises TrackerFailed with the process's last error, and for one that is not done after `timeout_s` seconds: it and
-    what it started are ended then.
+    Raises TrackerFailed with the process's last error, without the keys; where no process can be started; and for one
+    that is not done after `timeout_s` seconds. Its process group is ended then. W&B's service has a session of its own
+    and ends itself when its client is gone.
     """
+    try:
+        _run(module, {**told, "timeout_s": timeout_s}, environment, keys, proxy=proxy)
+    except OSError as error:
+        raise TrackerFailed(f"no process of its own could be run: {error}") from error
+
+
+def told_here() -> dict[str, Any]:
+    """What `run_apart` told this process, which ends when its time is over, also where the job is gone by then."""
+    told: dict[str, Any] = json.load(sys.stdin)
+    signal.alarm(math.ceil(told["timeout_s"]))
+    return told
+
+
+def _run(
+    module: str, told: Mapping[str, Any], environment: Mapping[str, str], keys: Mapping[str, str], *, proxy: bool
+) -> None:
     kept = (*_KEPT, *_PROXIES) if proxy else _KEPT
-    settings = {name: os.environ[name] for name in kept if name in os.environ} | dict(environment)
+    settings = {name: os.environ[name] for name in kept if name in os.environ} | dict(environment) | dict(keys)
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, (_SOURCE, settings.get("PYTHONPATH"))))
     # Files and no pipes: a grandchild that lives on would keep a pipe open.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
@@ -62,22 +87,31 @@ def run_apart(
             start_new_session=True,
         )
         try:
-            status = process.wait(timeout_s)
+            status = process.wait(told["timeout_s"])
         except subprocess.TimeoutExpired:
-            raise TrackerFailed(f"it was not done after trackers.timeout_s={timeout_s:g}") from None
+            raise TrackerFailed(f"it was not done after trackers.timeout_s={told['timeout_s']:g}") from None
         finally:
             _end(process)
         if status:
             errors.seek(0, os.SEEK_END)
             errors.seek(max(0, errors.tell() - _MOST_BYTES))
-            raise TrackerFailed(_reason(errors.read().decode(errors="replace")) or f"it ended with status {status}")
+            reason = _reason(_without_keys(errors.read().decode(errors="replace"), keys.values()))
+            raise TrackerFailed(reason or f"it ended with status {status}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and what it started, which are a process group of their own."""
+    """Ends the process and what it started in its process group."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _without_keys(text: str, keys: Iterable[str]) -> str:
+    """The text without the keys, as they are and as an address holds them."""
+    shown = {form for key in keys for form in (key, quote(key, safe=""))}
+    for form in sorted(shown, key=len, reverse=True):
+        text = text.replace(form, "[key]")
+    return text
 
 
 def _reason(errors: str) -> str:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from rlaif.files import RunError
@@ -89,7 +90,7 @@ def _read(run: RunFolder) -> Tracked | None:
         and all(isinstance(failure, dict) for failure in failures.values())
     ):
         raise RunError(f"{run.path / TRACKERS_FILE} is damaged: remove it, and the run has another id in its trackers")
-    # A stage whose mark was removed by hand is told again when it has ended again.
+    # A stage without a mark has no numbers to tell.
     return Tracked(id_, tuple(stage for stage in stages if run.done(stage)), failures)
 
 
@@ -102,8 +103,15 @@ def ended(run: RunFolder, stage: str) -> datetime:
 
 
 def stage_of(run: RunFolder, name: str, *, resamples: int) -> Stage:
-    """A finished stage with its numbers."""
-    return Stage(name, ended(run, name), rows_of(run, name, resamples=resamples))
+    """A finished stage with its numbers, which are read and resampled once in a process."""
+    at = ended(run, name)
+    return Stage(name, at, _rows(run, name, at, resamples))
+
+
+# Every telling tells all stages, and their intervals take their time.
+@lru_cache(maxsize=4096)
+def _rows(run: RunFolder, name: str, _ended: datetime, resamples: int) -> tuple[Row, ...]:
+    return tuple(rows_of(run, name, resamples=resamples))
 
 
 def settings_of(run: RunFolder) -> dict[str, Any]:

@@ -4,12 +4,14 @@ import importlib.util
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlaif.ledger import RunFolder
+from rlaif.run_configuration import read_configuration
 from rlaif.trackers import mlflow_run, wandb_run
 from rlaif.trackers.event_files import write_event_files
 from rlaif.trackers.own_process import TrackerFailed, run_apart
@@ -39,14 +41,25 @@ def check_trackers(settings: TrackerSettings) -> None:
             )
 
 
+def no_keys(_: str) -> Mapping[str, str]:
+    """The keys of a tracker that needs none."""
+    return {}
+
+
 def track(
-    run: RunFolder, settings: TrackerSettings, keys: Mapping[str, str], *, resamples: int, anew: bool = True
+    run: RunFolder,
+    settings: TrackerSettings,
+    keys_of: Callable[[str], Mapping[str, str]] = no_keys,
+    *,
+    resamples: int,
+    anew: bool = True,
 ) -> None:
     """Tells every tracker of the settings what it does not know yet of the run's finished stages.
 
-    `keys` are secrets by the name of the environment variable that they stand in. With `anew` false MLflow and W&B are
-    asked only where a stage has ended since the last call. MLflow or W&B that fails is named
-    once in an attempt of the run, and is told at the next call. Raises RunError for a damaged run folder.
+    `keys_of` gives the secrets of `mlflow` or `wandb` by the environment variable that they stand in, or raises
+    TrackerFailed. With `anew` false MLflow and W&B are asked only where a stage has ended since the last call. MLflow
+    or W&B that fails is named once in an attempt of the run, and is told at the next call. Raises RunError for a
+    damaged run folder.
     """
     apart = {name: one for name in ("mlflow", "wandb") if (one := getattr(settings, name)) is not None}
     if not settings.tensorboard and not apart:
@@ -60,9 +73,9 @@ def track(
     for name, one in apart.items():
         try:
             if isinstance(one, MlflowSettings):
-                _tell_mlflow(run, settings, one, told, keys)
+                _tell_mlflow(run, settings, one, told, keys_of(name))
             elif isinstance(one, WandbSettings):
-                _tell_wandb(run, settings, one, told, keys)
+                _tell_wandb(run, settings, one, told, keys_of(name))
         except TrackerFailed as error:
             tracked = _failed(run, tracked, name, str(error))
         else:
@@ -71,7 +84,7 @@ def track(
 
 def _told(run: RunFolder, tracked: Tracked, resamples: int) -> dict[str, Any]:
     stages = [stage_of(run, name, resamples=resamples) for name in tracked.stages]
-    finished = round(ended(run, "summary").timestamp() * 1000) if run.done("summary") else None
+    finished = round(ended(run, "summary").timestamp() * 1000) if _finished(run) else None
     return {
         "id": tracked.id,
         "name": run.path.name,
@@ -88,6 +101,12 @@ def _told(run: RunFolder, tracked: Tracked, resamples: int) -> dict[str, Any]:
     }
 
 
+def _finished(run: RunFolder) -> bool:
+    """Whether the run has all of its rounds; one whose run.rounds was raised goes on."""
+    wanted: int = read_configuration(run.path)["run"]["rounds"]
+    return run.done("summary") and run.facts("summary")["rounds"] >= wanted
+
+
 def _tell_mlflow(
     run: RunFolder, settings: TrackerSettings, mlflow: MlflowSettings, told: Mapping[str, Any], keys: Mapping[str, str]
 ) -> None:
@@ -96,7 +115,8 @@ def _tell_mlflow(
     run_apart(
         mlflow_run.__name__,
         {**told, "uri": uri, "experiment": mlflow.experiment},
-        mlflow_run.ENVIRONMENT | sent,
+        mlflow_run.ENVIRONMENT,
+        keys=sent,
         proxy=settings.environment_proxy,
         timeout_s=settings.timeout_s,
     )
@@ -106,20 +126,38 @@ def _tell_wandb(
     run: RunFolder, settings: TrackerSettings, wandb: WandbSettings, told: Mapping[str, Any], keys: Mapping[str, str]
 ) -> None:
     """Offline the run's folder `wandb` is written anew; online there is only what the client keeps meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="rlaif-wandb-") as folder:
+    with _scratch() as folder:
         places = {f"WANDB_{place}_DIR": folder for place in ("CONFIG", "CACHE", "DATA", "ARTIFACT")}
         sent = {name: key for name, key in keys.items() if name in WANDB_KEYS and wandb.mode == "online"}
         run_apart(
             wandb_run.__name__,
-            {**told, **wandb.model_dump(mode="json"), "folder": folder, "timeout_s": settings.timeout_s},
-            wandb_run.ENVIRONMENT | places | sent,
+            {**told, **wandb.model_dump(mode="json"), "folder": folder},
+            wandb_run.ENVIRONMENT | places,
+            keys=sent,
             proxy=settings.environment_proxy,
             timeout_s=settings.timeout_s,
         )
         if wandb.mode == "offline":
             with run.folder(WANDB_FOLDER) as target:
                 for written in Path(folder).glob("wandb/offline-run-*"):
-                    shutil.move(written, target / written.name)
+                    _move(written, target / written.name)
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="rlaif-wandb-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise TrackerFailed(f"there is no temporary folder: {error}") from error
+    with folder as path:
+        yield path
+
+
+def _move(written: Path, target: Path) -> None:
+    try:
+        shutil.move(written, target)
+    except OSError as error:
+        raise TrackerFailed(f"what it wrote cannot be kept in the run folder: {error}") from error
 
 
 def _failed(run: RunFolder, tracked: Tracked, name: str, reason: str) -> Tracked:

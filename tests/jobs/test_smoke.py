@@ -11,6 +11,7 @@ import pytest
 
 from rlaif.records import Candidate, Dropped, HeldoutReport, Ingested, Judgement, Pair, Study
 from rlaif.tables import Table
+from rlaif.trackers.event_files import file_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 METRICS = {"rules_score", "finding_f1", "hallucinated", "omitted", "report_words"}
@@ -136,3 +137,12 @@ def test_the_finished_run_says_its_table_again_and_does_nothing(smoke: Any, star
     ][-8:]
     assert content() == before
     assert time.monotonic() - started < 60
+
+
+def test_tensorboard_has_a_file_of_every_stage_with_numbers(smoke: Any) -> None:
+    stages = json.loads((smoke.path / "trackers.json").read_text(encoding="utf-8"))["stages"]
+    learnt = {f"{name}/{stage}" for name in ROUNDS for stage in ("sample", "pairs", "learn")}
+    assert {"studies", "ingest", "base", "heldout/base", *(f"heldout/{name}" for name in ROUNDS), *learnt} <= {*stages}
+    files = sorted((smoke.path / "tensorboard").iterdir())
+    assert [path.name for path in files] == [file_name(number, stage) for number, stage in enumerate(stages)]
+    assert all(path.stat().st_size for path in files)

@@ -23,7 +23,7 @@ def read(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def tell(run: RunFolder) -> None:
-    track(run, TrackerSettings(), {}, resamples=100)
+    track(run, TrackerSettings(), resamples=100)
 
 
 def test_a_run_that_goes_on_and_is_told_again_has_every_point_once(
@@ -86,7 +86,7 @@ def test_an_older_attempt_writes_nothing(run: RunFolder, begun: Callable[[], Run
 
 def test_nothing_is_written_where_no_tracker_is_on(run: RunFolder) -> None:
     before = sorted(run.path.iterdir())
-    track(run, TrackerSettings(tensorboard=False), {}, resamples=100)
+    track(run, TrackerSettings(tensorboard=False), resamples=100)
     assert sorted(run.path.iterdir()) == before
 
 

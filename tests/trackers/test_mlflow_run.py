@@ -37,7 +37,7 @@ def test_a_run_that_is_told_again_after_kills_has_every_point_once(
     next_round: Callable[[RunFolder], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    track(run, SETTINGS, {}, resamples=100)
+    track(run, SETTINGS, resamples=100)
     store = run.path.parent / "mlflow.db"
     assert store.stat().st_mode & 0o077 == 0
     client = MlflowClient(tracking_uri=f"sqlite:///{store}")
@@ -54,7 +54,7 @@ def test_a_run_that_is_told_again_after_kills_has_every_point_once(
     monkeypatch.setattr(tracking, "run_apart", lambda module, told, *_, **__: mlflow_run.write(told))
     with begun() as resumed:
         next_round(resumed)
-        track(resumed, SETTINGS, {}, resamples=100)
+        track(resumed, SETTINGS, resamples=100)
         done = round(ended(resumed, "summary").timestamp() * 1000)
     (last,) = runs_of(client)
     assert last.info.run_id == id_ and (last.info.status, last.info.end_time) == ("FINISHED", done)

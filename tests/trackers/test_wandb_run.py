@@ -54,7 +54,7 @@ def test_an_offline_run_is_written_anew_as_a_whole(run: RunFolder, next_round: C
     earlier = run.path / "wandb" / "offline-run-20250102_030405-1"
     earlier.mkdir(parents=True)
     next_round(run)
-    track(run, SETTINGS, {}, resamples=100)
+    track(run, SETTINGS, resamples=100)
     (written,) = (run.path / "wandb").iterdir()
     # The same run, wherever it is synced to.
     last = written / f"run-{tracked.id}.wandb"

@@ -30,8 +30,8 @@ def results_of(
     `raters` has by name what each answered and, of `repeated` items, the share that was answered the `same`, and
     Cohen's `kappa`. `systems` has by name the mean `score`, or the `win_rate` with a tie as half a win, and
     `differences` (scores, second less first) or `pairs` (choices, what the second wins against the first), each with
-    its 95 % interval over patients; `wins`, `ties` and `losses` of a pair are votes, of each rater one a case. `agreement` is what `calibration_of` gives of judges and raters, over cases, with
-    RESAMPLES resamples at most.
+    its 95 % interval over patients; `wins`, `ties` and `losses` of a pair are votes, of each rater one a case.
+    `agreement` is what `calibration_of` gives of judges and raters, over cases, with RESAMPLES resamples at most.
     """
     items = {item.item_id: item for item in key.items}
     head = {
