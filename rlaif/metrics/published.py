@@ -26,7 +26,7 @@ class PublishedColumn(Section):
     metric: str | None
     """The metric's name here; None: there is none that could stand beside it."""
     mean_of: tuple[str, ...] = ()
-    """Metrics whose mean it is, where `metric` itself is not measured."""
+    """Metrics whose mean `metric` is: where all of them are measured, so is their mean (`published_means`)."""
     scale: float = Field(default=1.0, gt=0)
     """What a value of ours is multiplied by to be like the printed ones, such as 100."""
     digits: int = Field(default=3, ge=0, le=6)

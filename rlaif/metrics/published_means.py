@@ -12,7 +12,7 @@ from rlaif.metrics.published import PublishedTable
 def means_for(table: PublishedTable, measured: Mapping[str, Measured]) -> dict[str, Measured]:
     """The metrics that a table's columns have as a mean of others, by name, where all of these are measured.
 
-    Such as Argus' average of nine metrics (Table 2). All must be of the same reports.
+    Such as Argus' average of nine metrics (Table 2). All must be of the same reports; those count that count in each.
     """
     means = {}
     for column in table.columns:
@@ -23,12 +23,18 @@ def means_for(table: PublishedTable, measured: Mapping[str, Measured]) -> dict[s
 
 
 def _mean_of(name: str, parts: Sequence[Measured]) -> Measured:
+    import xxhash
+
     def over(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = np.mean([one.over(weights) for one in parts], axis=0)
         return mean
 
-    settings = "mean of " + ", ".join(one.name for one in parts)
+    # Parts that were computed in another way, or CIDEr of other references, make another number.
+    checksum = xxhash.xxh3_64("\0".join(str(one.signature) for one in parts).encode()).hexdigest()
+    settings = f"mean of {', '.join(one.name for one in parts)} (signatures: xxh3 {checksum})"
     libraries = ", ".join(dict.fromkeys(one.signature.library for one in parts))
-    return Measured(
-        name, Signature(libraries, "each its own", "corpus", settings), over, None, min(one.n for one in parts)
-    )
+    signature = Signature(libraries, "each its own", "corpus", settings)
+    counts = [one.counts for one in parts if one.counts is not None]
+    counted = np.logical_and.reduce(counts) if counts else None
+    n = min(one.n for one in parts) if counted is None else int(counted.sum())
+    return Measured(name, signature, over, None, n, all(one.repeats for one in parts), counted)

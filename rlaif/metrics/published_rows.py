@@ -38,11 +38,11 @@ class MeasuredRow:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A measured value in the units of its column; `low` and `high` None: there is no interval."""
+    """A measured value in the units of its column, with its interval and how many reports count."""
 
     mean: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     n: int | None
 
 
@@ -144,25 +144,18 @@ def _measured(row: MeasuredRow, column: PublishedColumn) -> _Cell | None:
     if column.data is not None and column.data != row.data:
         return None
     scale, interval = column.scale, row.metrics.get(column.metric or "")
-    if interval is not None and is_number(mean := interval.get("mean")):
-        low, high, n = (interval.get(key) for key in ("low", "high", "n"))
-        counted = n if isinstance(n, int) else None
-        if is_number(low) and is_number(high):
-            return _Cell(mean * scale, low * scale, high * scale, counted)
-        return _Cell(mean * scale, None, None, counted)
-    means = [row.metrics.get(name, {}).get("mean") for name in column.mean_of]
-    numbers = [mean for mean in means if is_number(mean)]
-    if not numbers or len(numbers) < len(means):
+    if interval is None or not all(is_number(interval.get(key)) for key in ("mean", "low", "high")):
         return None
-    # Intervals of several metrics of the same reports do not add up to one of their mean.
-    return _Cell(sum(numbers) / len(numbers) * scale, None, None, None)
+    n = interval.get("n")
+    mean, low, high = (interval[key] * scale for key in ("mean", "low", "high"))
+    return _Cell(mean, low, high, n if isinstance(n, int) else None)
 
 
 def _text(cell: _Cell | None, column: PublishedColumn) -> str:
     if cell is None:
         return NOT_MEASURED
     mean, low, high = (number_text(value, column.digits) for value in (cell.mean, cell.low, cell.high))
-    return f"{mean} (no interval)" if cell.low is None else f"{mean} [{low}, {high}]"
+    return f"{mean} [{low}, {high}]"
 
 
 def _style(text: str) -> str:

@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from rlaif.config import Config
 from rlaif.metrics.ablation import AblationRun
 from rlaif.metrics.heldout_scores import scored_reports
@@ -17,8 +20,9 @@ from rlaif.metrics.measures.statistics import Reported, interval_of
 from rlaif.metrics.published_means import means_for
 from rlaif.metrics.published_rows import MeasuredRow, measured_data
 from rlaif.metrics.regimes import MeasuredPolicy
-from rlaif.records import HeldoutReport
+from rlaif.records import HeldoutReport, Study
 from rlaif.reports.region_reports import without_region_prefixes
+from rlaif.tables import Table
 
 _MOST_PROCESSES = 8
 
@@ -55,7 +59,10 @@ def _row(label: str, folder: Path, data: str | None, config: Config) -> Measured
     """
     rows = [one for one in scored_reports(folder.parents[1], folder.name) if not one.control]
     patients, cases = [one.patient_id for one in rows], [one.case_id for one in rows]
-    pairs = [ReportPair(one.reference or "", without_region_prefixes(one.text)) for one in rows]
+    labels = _labels(folder.parents[1], {one.study_id for one in rows})
+    pairs = [
+        ReportPair(one.reference or "", without_region_prefixes(one.text), labels.get(one.study_id)) for one in rows
+    ]
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
     measured, _ = measure_all(pairs, config.score.metrics, processes=processes)
     means = {} if config.table is None else means_for(config.table, measured)
@@ -64,9 +71,19 @@ def _row(label: str, folder: Path, data: str | None, config: Config) -> Measured
     for name, one in (measured | means).items():
         interval = interval_of(Reported(one, patients, cases), resamples=resamples)
         if interval is not None:
-            # The run's own value was taken with the study's labels and regions, which are not beside the text.
+            # The run's own value stands first: which regions were asked for is not beside the text.
             metrics.setdefault(name, asdict(interval))
     return MeasuredRow(label, metrics, data)
+
+
+def _labels(run: Path, studies: set[str]) -> dict[str, tuple[str, ...]]:
+    """The findings that the run's data set says of these studies, as jobs/score.py has them; those without any lack."""
+    table = Table(run / "studies", Study).arrow(["study_id", "labels"])
+    return {
+        row["study_id"]: tuple(row["labels"])
+        for row in table.filter(pc.is_in(table["study_id"], pa.array(sorted(studies), pa.string()))).to_pylist()
+        if row["labels"] is not None
+    }
 
 
 def _own(rows: Sequence[HeldoutReport], resamples: int) -> dict[str, dict[str, Any]]:

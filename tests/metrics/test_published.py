@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -327,10 +328,8 @@ def test_the_terminal_shows_the_data_sets_that_were_measured(tmp_path: Path) -> 
     console.print(terminal_table(table, rows))
     text = console.export_text()
     assert "INSPECT GREEN" in text and "CT-RATE GREEN" not in text
-    # The mean of nine metrics has no interval of its own.
-    assert "50.00 (no interval)" in text and "45.60" in text and "[44.00, 47.12]" in text and "not measured" in text
-    del metrics["cider"]
-    assert "no interval" not in markdown(table, [MeasuredRow("mine", metrics, "inspect")])
+    # A mean of metrics is a metric of its own, with an interval: `means_for` measures it.
+    assert "45.60" in text and "[44.00, 47.12]" in text and "not measured" in text and "50.00" not in text
     with RunFolder.open(tmp_path, "beside", {}) as folder:
         write_table(folder, table, rows)
     assert (tmp_path / "beside" / "table.md").read_text() == markdown(table, rows)
@@ -348,8 +347,16 @@ def test_a_mean_of_metrics_has_an_interval_of_its_own() -> None:
     (mean,) = means_for(table, {"rouge1": one, "meteor": other}).values()
     assert mean.over(weights) == pytest.approx([0.55, 0.4])
     assert (mean.name, mean.n, mean.values) == ("nlp_mean", 2, None)
-    assert str(mean.signature) == "made up 1; tokens: each its own; corpus; mean of rouge1, meteor"
+    told = "made up 1; tokens: each its own; corpus; mean of rouge1, meteor (signatures: xxh3 "
+    assert str(mean.signature).startswith(told)
     assert means_for(table, {"rouge1": one}) == {}
+    # A report counts that counts in each; parts computed in another way make another signature.
+    half = from_values("meteor", Signature("made up 2", "words", "sample_mean"), np.array([0.6, np.nan]))
+    (other_mean,) = means_for(table, {"rouge1": one, "meteor": half}).values()
+    assert other_mean.n == 1 and other_mean.counted is not None and other_mean.counted.tolist() == [True, False]
+    same_library = replace(other, signature=replace(other.signature, settings="of other references"))
+    (changed,) = means_for(table, {"rouge1": one, "meteor": same_library}).values()
+    assert changed.signature != mean.signature
 
 
 def test_the_merged_data_set_stands_for_its_only_source() -> None:

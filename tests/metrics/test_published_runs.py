@@ -14,7 +14,8 @@ from rlaif.metrics.published import read_table
 from rlaif.metrics.published_rows import markdown
 from rlaif.metrics.published_runs import ablation_rows, check_metrics, regime_rows
 from rlaif.metrics.regimes import MeasuredPolicy
-from rlaif.records import HeldoutReport, Judgement
+from rlaif.metrics.report_sets import ScoredReport, measured_set, summary_of
+from rlaif.records import HeldoutReport, Judgement, Study
 
 TRUTH = {"a": "clear lungs", "b": "small effusion"}
 
@@ -86,6 +87,22 @@ def test_policies_of_a_comparison_stand_in_the_columns_of_their_data_set(tmp_pat
     # One word of two: precision 1, recall 1/2.
     assert unseen.startswith("| SFT-50 (mimic_cxr, n = 2) | not measured |")
     assert "66.667 [66.667, 66.667]" in unseen
+
+
+def test_the_data_sets_labels_are_the_truth_as_in_jobs_score(
+    tmp_path: Path, configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured("heldout.resamples=100", "score.metrics.names=[clinical_efficacy]")
+    run = write(tmp_path, "labelled", {"base": TRUTH})
+    # The labels know of a nodule that neither report names; of a third study there is no report.
+    labels = {"a": (), "b": ("pleural effusion", "lung nodule/left"), "c": ("emphysema",)}
+    with RunFolder.open(tmp_path, "labelled", {}) as folder:
+        studies = [Study(case, f"p{case}", "made up", "heldout", labels=own) for case, own in labels.items()]
+        folder.append("studies", Study, studies)
+    (row,) = ablation_rows([AblationRun("gpt4", "strategy1", 0, run)], config)
+    reports = [ScoredReport(case, case, f"p{case}", TRUTH[case], TRUTH[case], labels[case], (), "") for case in TRUTH]
+    scored = summary_of(measured_set(reports, (), config.score.metrics, processes=1), resamples=100)["metrics"]
+    assert row.metrics["ce_micro_recall"]["mean"] == scored["ce_micro_recall"]["mean"] == 0.5
 
 
 def test_a_metric_that_cannot_run_is_told_before_the_runs(plain: Config) -> None:

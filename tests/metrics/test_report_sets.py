@@ -115,7 +115,7 @@ def test_what_has_no_value_says_so_and_the_rules_score_has_one_signature() -> No
 
 def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     one = summary_of(measured(["clear lungs"], [4]), resamples=100)
-    one["missing"] = {"bert_score": "needs weights: set metrics.bert_score"}
+    one["missing"] = {"bert_score": "needs weights: set score.metrics.bert_score"}
     summary = {
         "name": "mine",
         "sets": {"temperature-0": one | {"data": "phantom"}},
@@ -126,7 +126,7 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     assert [table.title.plain for table in tables] == [  # type: ignore[union-attr]
         "mine: mean [95 % interval over patients]", "paired differences, the same patients in both"
     ]  # fmt: skip
-    assert "bert_score: needs weights: set metrics.bert_score" in str(tables[0].caption)
+    assert "bert_score: needs weights: set score.metrics.bert_score" in str(tables[0].caption)
     assert [column.header for column in tables[1].columns] == ["Metric", "a - b"]
     assert next(iter(tables[1].columns[1].cells)).plain == "+0.100 [+0.050, +0.200]"  # type: ignore[union-attr]
 

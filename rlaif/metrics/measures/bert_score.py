@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlaif.metrics.measures.local_model import WEIGHTS, installed, model_folder, model_name, token_limit
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_values
-from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.settings import MetricError, MetricSettings
 
 NAMES = ("bert_score_precision", "bert_score_recall", "bert_score_f1")
 BATCH = 32
@@ -30,7 +30,7 @@ def measure(settings: MetricSettings) -> Measure:
     """`bert_score_f1`, `bert_score_precision` and `bert_score_recall` (Zhang et al. 2020): means over reports.
 
     Without idf weights and without rescaling by a baseline. An empty candidate has 0, as in the package; reports
-    without reference do not count. Raises NotAvailable without the package or the model, and ValueError for a layer
+    without reference do not count. Raises NotAvailable without the package or the model, and MetricError for a layer
     that the model does not have.
     """
     library = installed("bert-score", "BERTScore", "pip install bert-score==0.3.13")
@@ -59,7 +59,9 @@ def _loaded(folder: Path, layer: int | None) -> _Encoder:
     if layer is None:
         layer = _usual_layer(folder.name) or layers
     if not 1 <= layer <= layers:
-        raise ValueError(f"metrics.bert_score_layer={layer}: {folder} has layers 1 to {layers}")
+        raise MetricError(
+            f"score.metrics.bert_score_layer={layer}: {folder} has layers 1 to {layers}: name one of them"
+        )
     model = AutoModel.from_pretrained(
         folder, num_hidden_layers=layer, local_files_only=True, trust_remote_code=False, dtype=torch.float32
     )

@@ -1,7 +1,6 @@
 """BLEU of a corpus, and as the mean over reports, from sacrebleu's own counts."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -50,11 +49,14 @@ def _rows(pairs: Sequence[ReportPair]) -> NDArray[np.float64]:
 def _measured(rows: NDArray[np.float64]) -> list[Measured]:
     counted = np.isfinite(rows[:, 0])
     sums = np.where(counted[:, None], rows, 0.0)
-    corpus = [from_sums(f"bleu_{order}", _signature(order), sums, partial(_of_corpus, order)) for order in ORDERS]
+    corpus = [
+        from_sums(f"bleu_{order}", _signature(order), sums, partial(_of_corpus, order), counted=counted)
+        for order in ORDERS
+    ]
     means = [
         from_values(f"bleu_{order}_sample_mean", _mean_signature(order), _of_reports(order, rows)) for order in ORDERS
     ]
-    return [*(replace(one, n=int(counted.sum())) for one in corpus), *means]
+    return [*corpus, *means]
 
 
 def _of_corpus(order: int, sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,9 @@
 """Which metrics of generated reports there are, which of them can be computed here, and all of them at once."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from rlaif.metrics.measures.by_report import ByReport, Rows
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair
-from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
+from rlaif.metrics.measures.settings import MetricError, MetricSettings, NotAvailable
 from rlaif.reports.region_reports import without_region_prefixes
 
 OFFLINE = ("bleu", "rouge", "meteor", "cider", "lengths", "diversity", "findings")
@@ -44,8 +46,8 @@ MEASURES: dict[str, Callable[[MetricSettings], Measure]] = {
 def chosen(settings: MetricSettings) -> tuple[dict[str, Measure], dict[str, str]]:
     """The measures of the chosen families by name, and for each that cannot run here the line that says why.
 
-    Raises NotAvailable where one that the settings name cannot run, ValueError for a name that is none. Candidates that
-    were asked for region by region are compared without the prefixes that name the regions, as judges see them.
+    Raises NotAvailable where one that the settings name cannot run, MetricError for a name that is none. Candidates
+    that were asked for region by region are compared without the prefixes that name the regions, as judges see them.
     """
     measures: dict[str, Measure] = {}
     missing: dict[str, str] = {}
@@ -53,12 +55,14 @@ def chosen(settings: MetricSettings) -> tuple[dict[str, Measure], dict[str, str]
         if name not in MEASURES:
             near = get_close_matches(name, MEASURES, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MEASURES)}"
-            raise ValueError(f"metrics.names has {name!r}, which is no metric: {hint}")
+            raise MetricError(f"score.metrics.names has {name!r}, which is no metric: {hint}")
         try:
             measures[name] = MEASURES[name](settings)
         except NotAvailable as reason:
             if settings.names is not None:
-                raise NotAvailable(f"metrics.names has {name!r}, which cannot be computed here: {reason}") from reason
+                raise NotAvailable(
+                    f"score.metrics.names has {name!r}, which cannot be computed here: {reason}"
+                ) from reason
             missing[name] = str(reason)
     return measures, missing
 
@@ -86,12 +90,13 @@ def _measured_by(
 ) -> dict[str, list[Measured]]:
     """The metrics of each family: others take chunks of reports while this process measures the whole list, then helps.
 
-    Raises TimeoutError where a chunk takes more than an hour.
+    Raises MetricError, and ends the others, where one of them ends before its time or takes more than an hour for a
+    chunk.
     """
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     rows = [measure.rows for measure in by_report.values()]
     parts: list[list[NDArray[np.float64]]] = [[] for _ in chunks]
-    with ProcessPoolExecutor(processes - 1, mp_context=get_context("spawn")) as pool:
+    with _workers(processes - 1) as pool:
         futures = [pool.submit(_rows_of_chunk, rows, chunk) for chunk in chunks]
         found = {name: measure(pairs) for name, measure in measures.items() if name not in by_report}
         # From the end, as the others begin at the start; what they have begun cannot be taken from them.
@@ -100,10 +105,39 @@ def _measured_by(
                 parts[place] = _rows_of_chunk(rows, chunks[place])
         for place, future in enumerate(futures):
             if not future.cancelled():
-                parts[place] = future.result(timeout=_LONGEST_S)
+                parts[place] = _result_of(future)
     for (name, measure), families in zip(by_report.items(), zip(*parts, strict=True), strict=True):
         found[name] = measure.measured(np.concatenate(families))
     return found
+
+
+@contextmanager
+def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that are ended with the block, also one that hangs: the pool itself would wait for it without limit."""
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        # What Python 3.14 has `terminate_workers` for; the pool forgets its processes once it is shut down.
+        started = list(pool._processes.values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in started:
+            process.terminate()
+
+
+def _result_of(future: Future[list[NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
+    try:
+        return future.result(timeout=_LONGEST_S)
+    except TimeoutError as error:
+        raise MetricError(
+            f"a process took more than {_LONGEST_S:g} s to measure {_CHUNK} reports and was ended: find the metric by "
+            "score.metrics.names, or take out reports that are far too long"
+        ) from error
+    except BrokenProcessPool as error:
+        raise MetricError(
+            "a process that measured reports was ended from outside, most likely for want of memory: make room, or "
+            "measure with fewer metrics at once (score.metrics.names)"
+        ) from error
 
 
 def _rows_of_chunk(rows: Sequence[Rows], pairs: Sequence[ReportPair]) -> list[NDArray[np.float64]]:

@@ -14,20 +14,15 @@ from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
 def measure(settings: MetricSettings) -> Measure:
     """`cider` (Vedantam et al. 2015): the mean over reports, 0 to 10, without the PTB tokeniser as Reg2RG takes it.
 
-    The document frequencies are those of all references of the list; sets that are drawn from it keep them. One
-    reference alone gives 0: each of its n-grams is in every document. Reports without reference do not count.
-    Raises NotAvailable without pycocoevalcap.
+    The document frequencies are those of all references of the list; sets that are drawn from it keep them, and the
+    signature has their number and checksum: numbers of other references are on another scale. One reference alone gives
+    0: each of its n-grams is in every document. Reports without reference do not count. Raises NotAvailable without
+    pycocoevalcap.
     """
     try:
         library = f"pycocoevalcap {version('pycocoevalcap')}"
     except PackageNotFoundError:
         raise NotAvailable("CIDEr needs pycocoevalcap: pip install pycocoevalcap==1.2") from None
-    signature = Signature(
-        library,
-        "white space, mixed case",
-        "sample_mean",
-        "scale 0 to 10; orders 1 to 4; sigma 6; document frequencies of all references",
-    )
 
     def cider(pairs: Sequence[ReportPair]) -> list[Measured]:
         scorer, values = _scorer(), np.full(len(pairs), np.nan)
@@ -36,9 +31,23 @@ def measure(settings: MetricSettings) -> Measure:
             scorer += (pairs[place].candidate, [pairs[place].reference])
         if counted:
             values[counted] = scorer.compute_score()[1]
-        return [from_values("cider", signature, values)]
+        return [from_values("cider", _signature(library, [pairs[place].reference for place in counted]), values)]
 
     return cider
+
+
+def _signature(library: str, references: Sequence[str]) -> Signature:
+    """Names the references, whatever their order: document frequencies do not depend on it."""
+    import xxhash
+
+    checksum = xxhash.xxh3_64("\0".join(sorted(references)).encode()).hexdigest()
+    return Signature(
+        library,
+        "white space, mixed case",
+        "sample_mean",
+        "scale 0 to 10; orders 1 to 4; sigma 6; "
+        f"document frequencies of all {len(references)} references (xxh3 {checksum})",
+    )
 
 
 def _scorer() -> Any:

@@ -1,7 +1,7 @@
 """Clinical efficacy: whether reports name the right ones of CT-RATE's 18 findings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -38,29 +38,12 @@ class Labelled:
     truth_from: str
 
 
-@dataclass(frozen=True)
-class LabelRow:
-    """One finding over a list of reports: `said` and `true` count reports; the figures are 0 to 1, NaN where none is.
-
-    A finding that no report has and none says has no figures; else precision without a report that says it is 0, as
-    is recall without a report that has it.
-    """
-
-    name: str
-    said: int
-    true: int
-    right: int
-    precision: float
-    recall: float
-    f1: float
-
-
 def measure(settings: MetricSettings) -> Measure:
     """`ce_micro_precision`, `ce_micro_recall`, `ce_micro_f1`, and the same with `ce_macro_`, over the 18 labels.
 
     Micro is over all findings of all reports (Reg2RG, table II), macro the mean over the labels that some report of
-    the set has or says. Each set of reports has its own sums. Raises NotAvailable where `metrics.radbert` is set and
-    lacks a file.
+    the set has or says. Each set of reports has its own sums. Raises NotAvailable where `score.metrics.radbert` is
+    set and lacks a file.
     """
     labelling = labeling(settings)
 
@@ -69,21 +52,22 @@ def measure(settings: MetricSettings) -> Measure:
         counted = np.isfinite(found.truth[:, 0])
         rows = counts(found)
         return [
-            replace(
-                from_sums(
-                    f"ce_{kind}_{figure}", _signature(found, kind), rows, partial(_figure, kind, FIGURES.index(figure))
-                ),
-                n=int(counted.sum()),
+            from_sums(
+                f"ce_{kind}_{figure}",
+                _signature(found, kind),
+                rows,
+                partial(_figure, kind, place),
+                counted=counted,
             )
             for kind in ("micro", "macro")
-            for figure in FIGURES
+            for place, figure in enumerate(FIGURES)
         ]
 
     return clinical_efficacy
 
 
 def labeling(settings: MetricSettings) -> Callable[[Sequence[ReportPair]], Labelled]:
-    """Reads reports with RadBERT where `metrics.radbert` is set, else with the rules; one labeler for all.
+    """Reads reports with RadBERT where `score.metrics.radbert` is set, else with the rules; one labeler for all.
 
     True is what the data set's labels say (CT-RATE's are RadBERT's reading of its reports), and reports without them
     do not count; where no report has any, it is what the same labeler reads in the references, as in Reg2RG. An empty
@@ -115,22 +99,6 @@ def counts(found: Labelled) -> NDArray[np.float64]:
     known = np.isfinite(found.truth)
     said, truth = np.where(known, found.said, 0.0), np.where(known, found.truth, 0.0)
     return np.concatenate([said * truth, said * (1 - truth), (1 - said) * truth], axis=1)
-
-
-def label_table(found: Labelled) -> tuple[LabelRow, ...]:
-    """Each label's own figures, in the order of CT-RATE's."""
-    right, wrong, missed = counts(found).sum(axis=0).reshape(3, _LABELS)
-    figures = _figures(right, wrong, missed)
-    return tuple(
-        LabelRow(
-            name,
-            int(right[place] + wrong[place]),
-            int(right[place] + missed[place]),
-            int(right[place]),
-            *(float(figure[place]) for figure in figures),
-        )
-        for place, name in enumerate(CT_RATE_NAMES)
-    )
 
 
 def _figures(

@@ -1,7 +1,7 @@
 """How long reports are, and how far their lengths are from the references'."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +16,13 @@ _LIBRARY = "rlaif"
 _WORDS = "white space"
 
 
-@dataclass(frozen=True)
-class LengthHistograms:
-    """How many reports have how many words: `edges` are the lower edges of the bins, int64 `[bins]`, the last open.
-
-    `references` and `candidates` are counts, int64 `[bins]`, of the reports that have a reference.
-    """
-
-    edges: NDArray[np.int64]
-    references: NDArray[np.int64]
-    candidates: NDArray[np.int64]
-
-
 def measure(settings: MetricSettings) -> Measure:
     """`report_words`, the mean number of words, and `length_kl`, in nats; reports without reference have no part in it.
 
     `length_kl` is the Kullback-Leibler divergence of the candidates' histogram from the references', one added to
-    every bin.
+    every bin. Histograms of sets with repetitions are rougher than the list's, and so further from each other.
     """
     return _lengths
-
-
-def length_histograms(pairs: Sequence[ReportPair]) -> LengthHistograms:
-    """The histograms that `length_kl` compares."""
-    references, candidates = _in_bins(pairs)
-    return LengthHistograms(
-        np.arange(BINS, dtype=np.int64) * BIN_WORDS,
-        references.sum(axis=0).astype(np.int64),
-        candidates.sum(axis=0).astype(np.int64),
-    )
 
 
 def _lengths(pairs: Sequence[ReportPair]) -> list[Measured]:
@@ -56,10 +34,11 @@ def _lengths(pairs: Sequence[ReportPair]) -> list[Measured]:
         Signature(_LIBRARY, _WORDS, "distribution", settings),
         np.hstack((references, candidates)),
         _divergence,
+        counted=references.sum(axis=1) > 0,
     )
     return [
         from_values("report_words", Signature(_LIBRARY, _WORDS, "sample_mean", "words"), words),
-        replace(divergence, n=int(references.sum())),
+        replace(divergence, repeats=False),
     ]
 
 

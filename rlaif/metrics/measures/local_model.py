@@ -28,11 +28,11 @@ def model_folder(
     `holds` says in words what the folder must hold.
     """
     if given is None:
-        raise NotAvailable(f"{metric} needs weights: set metrics.{key} to a folder with {holds}")
+        raise NotAvailable(f"{metric} needs weights: set score.metrics.{key} to a folder with {holds}")
     alternatives = [(names,) if isinstance(names, str) else names for names in needed]
     missing = [" or ".join(names) for names in alternatives if not any((given / name).exists() for name in names)]
     if missing:
-        raise NotAvailable(f"metrics.{key}={given} lacks {', '.join(missing)}: it must be a folder with {holds}")
+        raise NotAvailable(f"score.metrics.{key}={given} lacks {', '.join(missing)}: it must be a folder with {holds}")
     return given.absolute()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlaif.metrics.measures.local_model import model_folder, token_limit
+from rlaif.metrics.measures.settings import MetricError
 from rlaif.reports.lexicon import CT_RATE_NAMES
 
 CLASSIFIERS = ("RadBertClassifier.pth", "RadBertClassifier.safetensors")
@@ -20,7 +21,7 @@ _BUFFERS = r"model\.embeddings\.(?:position|token_type)_ids"
 
 
 def radbert_folder(given: Path | None) -> Path:
-    """The folder that `metrics.radbert` names, once it has all files; raises NotAvailable, which says what it lacks."""
+    """The folder that `score.metrics.radbert` names, once it has all files; raises NotAvailable for what it lacks."""
     return model_folder(
         given, "radbert", "RadBERT", _HOLDS, ("config.json", ("tokenizer.json", "vocab.json"), CLASSIFIERS)
     )
@@ -30,8 +31,9 @@ class RadBert:
     """RadBERT-RoBERTa-4m with the linear layer of CT-RATE's classifier, in float32.
 
     A RoBERTa encoder's pooled output (tanh of a linear layer on the first token), a linear layer to 18 logits in the
-    order of `CT_RATE_NAMES`, sigmoid; a finding is present from 0.5 on. Texts are cut at 512 tokens. Raises
-    PublishedWeightsError, which names them, where weights are missing, unknown or of another shape.
+    order of `CT_RATE_NAMES`, sigmoid; a finding is present from 0.5 on. Texts are cut at 512 tokens. Raises MetricError
+    for an encoder of another kind, and PublishedWeightsError, which names them, where weights are missing, unknown or
+    of another shape.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +45,10 @@ class RadBert:
 
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.model_type != "roberta":
-            raise ValueError(f"metrics.radbert={folder}: config.json says {config.model_type}, RadBERT is a roberta")
+            raise MetricError(
+                f"score.metrics.radbert={folder}: config.json says {config.model_type}, RadBERT is a roberta: it must "
+                f"be a folder with {_HOLDS}"
+            )
         network = nn.ModuleDict(
             {"model": RobertaModel(config), "classifier": nn.Linear(config.hidden_size, len(CT_RATE_NAMES))}
         )

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlaif.metrics.measures.local_model import installed, model_folder, model_name
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_values
-from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.settings import MetricError, MetricSettings
 
 # The order in which the package gives them.
 LEVELS = ("simple", "partial", "complete")
@@ -41,7 +41,8 @@ def measure(settings: MetricSettings) -> Measure:
 
     F1 of entities with their labels (simple), with whether they have relations as well (partial), with the relations
     (complete). As in the package, a report has 0 where its candidate is empty or either side has no entity; reports
-    without reference do not count. Raises NotAvailable without the package or the model.
+    without reference do not count. Raises NotAvailable without the package or the model, and MetricError for a model of
+    another layout and for texts that the package leaves out.
     """
     library = installed("radgraph", "RadGraph F1", "pip install radgraph==0.1.18")
     folder = model_folder(settings.radgraph, "radgraph", "RadGraph F1", _HOLDS, _NEEDED)
@@ -89,8 +90,9 @@ def _with_local_encoder(folder: Path) -> dict[str, Any]:
         for part in parts:
             part["model_name"] = str(folder / "encoder")
     except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'} is not RadGraph-XL's: it has no {error}; unpack the model anew"
+        raise MetricError(
+            f"score.metrics.radgraph={folder}: its config.json is not RadGraph-XL's: it has no {error}; unpack the "
+            "model anew"
         ) from error
     return config
 
@@ -119,7 +121,10 @@ def _annotations(annotator: Any, texts: Sequence[str]) -> dict[str, Mapping[str,
     # The package prints what went wrong with a text, and goes on without it.
     lost = sum(str(place) not in found for place in range(len(unique)))
     if lost:
-        raise ValueError(f"radgraph could not annotate {lost} of {len(unique)} texts: its own message stands above")
+        raise MetricError(
+            f"radgraph could not annotate {lost} of {len(unique)} texts: its own message stands above; mend that, or "
+            "leave radgraph out of score.metrics.names"
+        )
     return {text: found[str(place)] for place, text in enumerate(unique)}
 
 

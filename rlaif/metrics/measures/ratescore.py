@@ -10,7 +10,7 @@ import numpy as np
 
 from rlaif.metrics.measures.local_model import WEIGHTS, installed, model_folder, model_name
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_values
-from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.settings import MetricError, MetricSettings
 
 TYPES = frozenset({"ABNORMALITY", "NON-ABNORMALITY", "DISEASE", "NON-DISEASE", "ANATOMY"})
 # Sentences whose entities are found at once.
@@ -31,7 +31,7 @@ def measure(settings: MetricSettings) -> Measure:
 
     A report has no value where its reference or its candidate names no entity: the package would give it 0.5, and a
     text without a sentence of 3 characters would shift all later scores to other reports. Raises NotAvailable without
-    the packages or the models, and ValueError for a model with other types of entities.
+    the packages or the models, and MetricError for a model with other types of entities.
     """
     library = installed("RaTEScore", "RaTEScore", "pip install --no-deps RaTEScore==0.6.0")
     splitter = installed("medspacy", "RaTEScore", _HOW_MEDSPACY)
@@ -70,9 +70,10 @@ def _loaded(folder: Path) -> Any:
     )
     others = {label.partition("-")[2] for label in scorer.idx2label.values() if label != "O"} - TYPES
     if others:
-        raise ValueError(
-            f"metrics.ratescore={folder}: the model in `ner` finds entities of the types "
-            f"{', '.join(sorted(others))[:200]}, RaTEScore's are {', '.join(sorted(TYPES))}"
+        raise MetricError(
+            f"score.metrics.ratescore={folder}: the model in `ner` finds entities of the types "
+            f"{', '.join(sorted(others))[:200]}, RaTEScore's are {', '.join(sorted(TYPES))}: it must be a folder with "
+            f"{_HOLDS}"
         )
     return scorer
 

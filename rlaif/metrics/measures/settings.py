@@ -5,7 +5,11 @@ from pathlib import Path
 from rlaif.section import Section
 
 
-class NotAvailable(ValueError):
+class MetricError(ValueError):
+    """A metric that cannot be computed as the settings have it: the message says which, where and what to do."""
+
+
+class NotAvailable(MetricError):
     """A metric that cannot be computed here: the message says in one line what is missing and how to get it."""
 
 

@@ -18,7 +18,7 @@ DEBIAN = Path("/usr/share/wordnet")
 _PARTS = ("adj", "adv", "noun", "verb")
 FILES = tuple(name for part in _PARTS for name in (f"index.{part}", f"data.{part}", f"{part}.exc"))
 _LINES_OF_LICENCE = 40
-_HOW = "install Debian's wordnet-base, or set metrics.wordnet to a folder with WordNet's files"
+_HOW = "install Debian's wordnet-base, or set score.metrics.wordnet to a folder with WordNet's files"
 
 # The lexicographer files in the order of their numbers, as the manual page lexnames(5WN) lists them. Debian leaves the
 # file `lexnames` out, and NLTK's reader does not open a database without it.
@@ -53,7 +53,9 @@ def wordnet_folder(given: Path | None) -> str:
     """
     if given is not None:
         if missing := [name for name in FILES if not (given / name).is_file()]:
-            raise NotAvailable(f"metrics.wordnet={given} is no WordNet folder: it lacks {', '.join(missing)}; {_HOW}")
+            raise NotAvailable(
+                f"score.metrics.wordnet={given} is no WordNet folder: it lacks {', '.join(missing)}; {_HOW}"
+            )
         return str(given)
     import nltk
 

@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 
 from rlaif.metrics.measures.bert_score import measure
 from rlaif.metrics.measures.measured import Measured, ReportPair
-from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
+from rlaif.metrics.measures.settings import MetricError, MetricSettings, NotAvailable
 
 WORDS = [
     "no",
@@ -98,9 +98,9 @@ def test_reports_at_the_edges_keep_their_places(folder: Path) -> None:
 
 
 def test_a_missing_model_and_a_layer_that_is_not_there_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable, match=r"set metrics\.bert_score to a folder"):
+    with pytest.raises(NotAvailable, match=r"set score\.metrics\.bert_score to a folder"):
         measure(MetricSettings(**NOTHING))
     with pytest.raises(NotAvailable, match=r"lacks config\.json"):
         measure(MetricSettings(**NOTHING | {"bert_score": tmp_path}))
-    with pytest.raises(ValueError, match=r"metrics\.bert_score_layer=3: .* has layers 1 to 2"):
+    with pytest.raises(MetricError, match=r"score\.metrics\.bert_score_layer=3: .* has layers 1 to 2"):
         measured(folder, ("Heart", "Lung"), layer=3)

@@ -12,7 +12,7 @@ import pytest
 from rlaif.metrics.measures import choice
 from rlaif.metrics.measures.choice import OFFLINE, chosen, measure_all
 from rlaif.metrics.measures.measured import ReportPair
-from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
+from rlaif.metrics.measures.settings import MetricError, MetricSettings, NotAvailable
 
 EDGES = [
     ReportPair("No pleural effusion. The heart is not enlarged.", "No pleural effusion. The heart is enlarged."),
@@ -101,17 +101,47 @@ def test_a_metric_that_cannot_run_says_why(
     measures, missing = chosen(settings)
     assert list(measures) == ["lengths"]
     assert list(missing) == ["meteor"]
-    assert "metrics.wordnet" in missing["meteor"]
+    assert "score.metrics.wordnet=" in missing["meteor"]
     assert "\n" not in missing["meteor"]
-    with pytest.raises(NotAvailable, match=r"metrics\.names has 'meteor'.*index\.adj"):
+    with pytest.raises(NotAvailable, match=r"^score\.metrics\.names has 'meteor'.*index\.adj"):
         chosen(settings.model_copy(update={"names": ("meteor",)}))
 
 
 def test_a_name_that_is_none(metric_settings: MetricSettings) -> None:
-    with pytest.raises(ValueError, match="'rogue', which is no metric: did you mean 'rouge'"):
+    with pytest.raises(
+        MetricError, match=r"^score\.metrics\.names has 'rogue', which is no metric: did you mean 'rouge'"
+    ):
         chosen(metric_settings.model_copy(update={"names": ("bleu", "rogue")}))
-    with pytest.raises(ValueError, match="there are bleu, rouge, meteor"):
+    with pytest.raises(MetricError, match="there are bleu, rouge, meteor"):
         chosen(metric_settings.model_copy(update={"names": ("xyz",)}))
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [("time.sleep(600)", "more than 2 s to measure 32 reports"), ("os._exit(1)", "ended from outside")],
+)
+def test_a_process_that_hangs_or_ends_is_an_error_and_not_waited_for(tmp_path: Path, ends: str, words: str) -> None:
+    script = tmp_path / "hangs.py"
+    # As long as reports get: what waits to be sent to the process does not fit a pipe.
+    script.write_text(
+        "import multiprocessing, os, time\n"
+        "from rlaif.metrics.measures import choice\n"
+        "from rlaif.metrics.measures.by_report import ByReport, as_rows\n"
+        "from rlaif.metrics.measures.measured import ReportPair\n"
+        "from rlaif.metrics.measures.settings import MetricSettings\n"
+        "def rows(pairs):\n"
+        "    if multiprocessing.parent_process() is not None:\n"
+        f"        {ends}\n"
+        "    return as_rows([[1.0]] * len(pairs), 1)\n"
+        "if __name__ == '__main__':\n"
+        "    choice._LONGEST_S = 2.0\n"
+        "    choice.MEASURES = {'stuck': lambda settings: ByReport(rows, lambda found: [])}\n"
+        "    settings = MetricSettings(**dict.fromkeys(MetricSettings.model_fields))\n"
+        "    choice.measure_all([ReportPair('clear ' * 20_000, '')] * 400, settings, processes=2)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    error = done.stderr.strip().splitlines()[-1]
+    assert error.startswith("rlaif.metrics.measures.settings.MetricError: ") and words in error
 
 
 def test_importing_the_choice_imports_no_library() -> None:

@@ -41,6 +41,15 @@ def test_the_same_numbers_as_the_librarys_own_class(metric_settings: MetricSetti
     assert found.over(np.eye(25)) == pytest.approx(values)
 
 
+def test_numbers_of_other_references_have_another_signature(metric_settings: MetricSettings) -> None:
+    measure = cider.measure(metric_settings)
+    pairs = [ReportPair("clear lungs", "clear"), ReportPair("left effusion", "effusion"), ReportPair("", "clear")]
+    (found,), (turned,) = measure(pairs), measure([ReportPair(one.reference, "nodule") for one in reversed(pairs)])
+    (fewer,), (other,) = measure(pairs[:1]), measure([pairs[0], ReportPair("right effusion", "effusion")])
+    assert found.signature == turned.signature and "of all 2 references (xxh3 " in str(found.signature)
+    assert len({found.signature, fewer.signature, other.signature}) == 3
+
+
 def test_empty_texts_and_one_report(metric_settings: MetricSettings) -> None:
     measure = cider.measure(metric_settings)
     pairs = [ReportPair("clear lungs", "clear lungs"), ReportPair("", "clear"), ReportPair("肺 清晰", "肺 清晰")]

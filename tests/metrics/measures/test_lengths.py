@@ -5,9 +5,10 @@ from math import log
 import numpy as np
 import pytest
 
-from rlaif.metrics.measures.lengths import BIN_WORDS, BINS, length_histograms, measure
+from rlaif.metrics.measures.lengths import measure
 from rlaif.metrics.measures.measured import ReportPair
 from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.statistics import Reported, difference_of, interval_of
 
 SHORT, LONG, ENDLESS = "clear " * 5, "clear " * 20, "clear " * 20_000
 
@@ -32,8 +33,27 @@ def test_empty_and_endless_texts(metric_settings: MetricSettings) -> None:
     assert divergence.over(np.array([[1.0, 0, 0], [0, 0, 1]])) == pytest.approx([np.nan, 0], nan_ok=True)
 
 
-def test_histograms() -> None:
-    found = length_histograms([ReportPair(SHORT, LONG), ReportPair(LONG, ENDLESS), ReportPair("", SHORT)])
-    assert found.edges[:3].tolist() == [0, BIN_WORDS, 2 * BIN_WORDS]
-    assert found.references.tolist() == [1, 1] + [0] * (BINS - 2)
-    assert found.candidates.tolist() == [0, 1] + [0] * (BINS - 3) + [1]
+def test_the_last_bin_is_open(metric_settings: MetricSettings) -> None:
+    _, divergence = measure(metric_settings)([ReportPair(SHORT, LONG), ReportPair("clear " * 500, ENDLESS)])
+    both = 1 / 28 * log(1 / 2) + 2 / 28 * log(2)
+    assert divergence.over(np.ones((1, 2))) == pytest.approx([both])
+
+
+def test_the_divergence_lies_in_its_interval(metric_settings: MetricSettings) -> None:
+    for seed in range(30):
+        dice = np.random.default_rng(seed)
+        lengths = dice.normal(120, 40, size=(60, 2)).clip(1).astype(int)
+        _, divergence = measure(metric_settings)([ReportPair("w " * one, "w " * other) for one, other in lengths])
+        names = [str(place) for place in range(60)]
+        found = interval_of(Reported(divergence, names, names), resamples=200)
+        assert found is not None and found.low <= found.mean <= found.high
+
+
+def test_a_report_without_reference_is_no_case_of_a_difference(metric_settings: MetricSettings) -> None:
+    sets = [
+        Reported(measure(metric_settings)([ReportPair(SHORT, text), ReportPair("", text)])[1], "ab", ["a", "b"])
+        for text in (SHORT, LONG)
+    ]
+    assert sets[0].measured.counted is not None and sets[0].measured.counted.tolist() == [True, False]
+    found = difference_of(*sets, resamples=10)
+    assert found is not None and found.n == 1

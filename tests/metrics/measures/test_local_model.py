@@ -11,7 +11,7 @@ from rlaif.metrics.measures.settings import NotAvailable
 
 def test_what_is_missing_is_one_line_that_names_the_key_or_the_files(tmp_path: Path) -> None:
     with pytest.raises(
-        NotAvailable, match=r"^BERTScore needs weights: set metrics\.bert_score to a folder with a model$"
+        NotAvailable, match=r"^BERTScore needs weights: set score\.metrics\.bert_score to a folder with a model$"
     ):
         model_folder(None, "bert_score", "BERTScore", "a model", ("config.json",))
     (tmp_path / "config.json").write_text("{}")

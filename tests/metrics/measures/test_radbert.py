@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from rlaif.metrics.measures.radbert import RadBert, radbert_folder
-from rlaif.metrics.measures.settings import NotAvailable
+from rlaif.metrics.measures.settings import MetricError, NotAvailable
 from rlaif.models.published.weight_table import PublishedWeightsError
 
 WORDS = ["no", "pleural", "effusion", "small", "nodule", "in", "the", "left", "lung", ".", "heart", "is", "large"]
@@ -95,12 +95,12 @@ def test_safetensors_do_as_well(folder: Path, tmp_path: Path) -> None:
     ):
         RadBert(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match=r"config\.json says bert, RadBERT is a roberta"):
+    with pytest.raises(MetricError, match=r"score\.metrics\.radbert=.*config\.json says bert, RadBERT is a roberta"):
         RadBert(tmp_path)
 
 
 def test_a_folder_that_lacks_a_file_is_named_with_it(tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable, match=r"set metrics\.radbert to a folder with RadBERT-RoBERTa-4m's"):
+    with pytest.raises(NotAvailable, match=r"set score\.metrics\.radbert to a folder with RadBERT-RoBERTa-4m's"):
         radbert_folder(None)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(NotAvailable, match=r"lacks tokenizer\.json or vocab\.json, RadBertClassifier\.pth or "):

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertTokenizerFast
 from rlaif.metrics.measures import radgraph as metric
 from rlaif.metrics.measures.measured import Measured, ReportPair
 from rlaif.metrics.measures.radgraph import measure
-from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
+from rlaif.metrics.measures.settings import MetricError, MetricSettings, NotAvailable
 
 NOTHING = dict.fromkeys(MetricSettings.model_fields)
 WORDS = [
@@ -164,7 +164,7 @@ def test_a_text_that_the_package_leaves_out_is_an_error() -> None:
         return {str(place): {"entities": {}} for place, text in enumerate(texts) if text != "b"}
 
     assert set(metric._annotations(annotator, ["a", "a", "c"])) == {"a", "c"}
-    with pytest.raises(ValueError, match=r"could not annotate 1 of 3 texts"):
+    with pytest.raises(MetricError, match=r"could not annotate 1 of 3 texts"):
         metric._annotations(annotator, ["a", "b", "c"])
 
 
@@ -174,7 +174,7 @@ def test_texts_are_cut_at_a_number_of_words() -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable, match=r"set metrics\.radgraph to a folder with RadGraph-XL as the package"):
+    with pytest.raises(NotAvailable, match=r"set score\.metrics\.radgraph to a folder with RadGraph-XL as the package"):
         measure(MetricSettings(**NOTHING))
     (tmp_path / "config.json").write_text("{}")
     settings = MetricSettings(**NOTHING | {"radgraph": tmp_path})
@@ -182,5 +182,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         NotAvailable, match=r"lacks weights\.th, vocabulary, encoder/config\.json, encoder/tokenizer\.json or"
     ):
         measure(settings)
-    with pytest.raises(ValueError, match=r"config\.json is not RadGraph-XL's: it has no 'dataset_reader'"):
+    with pytest.raises(
+        MetricError, match=r"score\.metrics\.radgraph=.*config\.json is not RadGraph-XL's: it has no 'dataset_reader'"
+    ):
         metric._with_local_encoder(tmp_path)

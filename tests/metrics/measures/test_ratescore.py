@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForTokenClassification, BertModel, Bert
 
 from rlaif.metrics.measures.measured import Measured, ReportPair
 from rlaif.metrics.measures.ratescore import TYPES, measure
-from rlaif.metrics.measures.settings import MetricSettings, NotAvailable
+from rlaif.metrics.measures.settings import MetricError, MetricSettings, NotAvailable
 
 NOTHING = dict.fromkeys(MetricSettings.model_fields)
 # What the recogniser of the tests finds: one type for each word, nothing in the others.
@@ -152,7 +152,7 @@ def test_one_word_other_scripts_and_long_reports(folder: Path) -> None:
 
 
 def test_what_is_missing_or_unlike_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable, match=r"set metrics\.ratescore to a folder with `ner`"):
+    with pytest.raises(NotAvailable, match=r"set score\.metrics\.ratescore to a folder with `ner`"):
         measure(MetricSettings(**NOTHING))
     (tmp_path / "ner").mkdir()
     with pytest.raises(
@@ -166,5 +166,5 @@ def test_what_is_missing_or_unlike_is_named(folder: Path, tmp_path: Path) -> Non
     config = BertConfig.from_pretrained(folder / "ner")
     config.id2label = {number: "B-PERSON" for number in config.id2label}
     config.save_pretrained(tmp_path / "ner")
-    with pytest.raises(ValueError, match=r"finds entities of the types PERSON, RaTEScore's are ABNORMALITY, ANATOMY"):
+    with pytest.raises(MetricError, match=r"finds entities of the types PERSON, RaTEScore's are ABNORMALITY, ANATOMY"):
         measured(tmp_path, FIRST)
