@@ -1,6 +1,5 @@
 """What a team's own radiologists said of reports: scores, or choices of the better of two, from a CSV file."""
 
-import csv
 import difflib
 import hashlib
 import json
@@ -11,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from rlaif.metrics.csv_rows import csv_rows
+
 Choice = Literal["a", "b", "tie"]
 Kind = Literal["scores", "choices", "none"]
 Pair = tuple[str, str]
-MAX_BYTES = 2**28
 MAX_ROWS = 100_000
 MAX_NAME_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 100_000
@@ -23,8 +23,10 @@ SCORE_COLUMNS = (*REPORT_COLUMNS, "score")
 CHOICE_COLUMNS = ("case_id", "reference", "candidate_a", "candidate_b", "choice")
 # Who rated where the file does not say.
 _ONLY_RATER = "rater"
-_CHOICES: dict[str, Choice] = {"a": "a", "b": "b", "tie": "tie"}
-_FLIPPED: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
+CHOICES: dict[str, Choice] = {"a": "a", "b": "b", "tie": "tie"}
+"""By the word that a file has, in lower case."""
+FLIPPED: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
+"""A choice of the same two reports in the other order."""
 _NUMBER = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
@@ -63,32 +65,10 @@ def read_ratings(path: Path) -> Ratings:
     RatingsError, with file, line and column, for other columns or values, empty cells, a case with two references, and
     a rater who rates the same twice.
     """
-    if not path.is_file():
-        raise RatingsError(f"ratings {path}: there is no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise RatingsError(f"ratings {path}: larger than {MAX_BYTES} bytes; rate fewer reports, or part the file")
-    last = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            reading, last = _Reading(_kind_of(path, header)), reader.line_num
-            for number, cells in enumerate(reader, 1):
-                place, last = f"ratings {path}, line {last + 1}", reader.line_num
-                if number > MAX_ROWS:
-                    raise RatingsError(f"{place}: more than {MAX_ROWS} rows; part the file")
-                if cells and len(cells) != len(header):
-                    raise RatingsError(
-                        f"{place}: {len(cells)} cells under a header of {len(header)}; text with commas needs quotes"
-                    )
-                if cells:
-                    reading.add(place, dict(zip(header, cells, strict=True)))
-    except UnicodeDecodeError as error:
-        raise RatingsError(f"ratings {path}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise RatingsError(
-            f"ratings {path}, line {last + 1}: not valid CSV ({error}); is a quote left open?"
-        ) from error
+    header, rows = csv_rows(path, "ratings", RatingsError, most=MAX_ROWS)
+    reading = _Reading(_kind_of(path, header))
+    for place, row in rows:
+        reading.add(place, row)
     if not reading.ratings.items:
         raise RatingsError(f"ratings {path}: there are no rows below the header")
     return reading.ratings
@@ -151,7 +131,7 @@ class _Reading:
         pair = self._item(case_id, texts[0], texts[1]), self._item(case_id, texts[1], texts[0])
         self._first_time(place, rater, frozenset(pair))
         choice, first = _choice(place, row), self._pairs.setdefault(frozenset(pair), pair)
-        self.ratings.choices.setdefault(rater, {})[first] = choice if first == pair else _FLIPPED[choice]
+        self.ratings.choices.setdefault(rater, {})[first] = choice if first == pair else FLIPPED[choice]
 
     def _item(self, case_id: str, candidate: str, *beside: str) -> str:
         item_id = hashlib.sha256(json.dumps([case_id, candidate, *beside]).encode()).hexdigest()[:24]
@@ -189,6 +169,6 @@ def _score(place: str, row: Mapping[str, str]) -> float:
 
 def _choice(place: str, row: Mapping[str, str]) -> Choice:
     written = _cell(place, row, "choice")
-    if written.lower() not in _CHOICES:
+    if written.lower() not in CHOICES:
         raise RatingsError(f"{place}, column choice: {written[:40]!r} is none of a, b and tie")
-    return _CHOICES[written.lower()]
+    return CHOICES[written.lower()]

@@ -23,7 +23,7 @@ def test_texts_stand_by_study_in_order_and_an_empty_one_is_a_report(tmp_path: Pa
         (b"study_id,text\n\na,T.,U.\n", "line 3: 3 cells under a header of 2; text with commas needs quotes"),
         (b"study_id,text\n ,T.\n", "line 2, column study_id: '' is no id of a study"),
         (b"study_id,text\na," + b"x" * 100_001 + b"\n", "line 2, column text: a zero byte, or more than 100000"),
-        (b"study_id,text\na,\xff\n", "not UTF-8 text .*; save it as UTF-8"),
+        (b"study_id,text\na,\xff\n", "not UTF-8 text .*; save it as CSV in UTF-8"),
         (b'study_id,text\na,"T\n', "not valid CSV"),
     ],
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rlaif.metrics import csv_rows
 from rlaif.metrics import ratings as module
 from rlaif.metrics.ratings import Ratings, RatingsError, read_ratings
 
@@ -118,7 +119,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "MAX_ROWS", 2)
     with pytest.raises(RatingsError, match="line 4: more than 2 rows"):
         read(tmp_path, f"{SCORES}\na,r,t,1\nb,r,t,1\nc,r,t,1\n")
-    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    monkeypatch.setattr(csv_rows, "MAX_BYTES", 10)
     with pytest.raises(RatingsError, match="larger than 10 bytes"):
         read(tmp_path, f"{SCORES}\n")
 

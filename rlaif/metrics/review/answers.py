@@ -1,7 +1,5 @@
 """What raters answered: filled sheets, read strictly, since spreadsheets and people change files."""
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlaif.files import checksum_of
-from rlaif.metrics.ratings import Choice
+from rlaif.metrics.csv_rows import csv_rows
+from rlaif.metrics.ratings import CHOICES, Choice
 from rlaif.metrics.review.cells import unguarded
 from rlaif.metrics.review.key import (
     ANSWER_COLUMN,
+    MAX_COMMENT_CHARACTERS,
     TEXT_COLUMNS,
     KeyItem,
     ReviewError,
@@ -21,11 +21,8 @@ from rlaif.metrics.review.key import (
     text_checksum,
 )
 
-MAX_BYTES = 2**28
 MAX_ROWS = 10_000
-MAX_COMMENT_CHARACTERS = 4000
 LOWEST, HIGHEST = 1, 5
-_CHOICES: dict[str, Choice] = {"a": "a", "b": "b", "tie": "tie"}
 # Spreadsheets write whole numbers with decimals at times.
 _SCORE = re.compile(rf"([{LOWEST}-{HIGHEST}])([.,]0+)?", re.ASCII)
 
@@ -60,40 +57,12 @@ def read_answers(paths: Sequence[Path], key: ReviewKey) -> list[Answers]:
 
 
 def _read(path: Path, key: ReviewKey, items: Mapping[str, KeyItem]) -> Answers:
-    if not path.is_file():
-        raise ReviewError(f"answers {path}: there is no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ReviewError(f"answers {path}: larger than {MAX_BYTES} bytes, which no sheet is")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ReviewError(f"answers {path}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    reading, last = _Reading(path, key, items), 0
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-        header = next(rows, [])
-        _check_header(path, header, key)
-        last = rows.line_num
-        for number, cells in enumerate(rows, 1):
-            place, last = f"answers {path}, line {last + 1}", rows.line_num
-            if number > MAX_ROWS:
-                raise ReviewError(f"{place}: more than {MAX_ROWS} rows, which no sheet has")
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                raise ReviewError(
-                    f"{place}: {len(cells)} cells under a header of {len(header)}; text with commas needs quotes"
-                )
-            reading.add(place, dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise ReviewError(f"answers {path}, line {last + 1}: not valid CSV ({error}); is a quote left open?") from error
+    header, rows = csv_rows(path, "answers", ReviewError, most=MAX_ROWS, delimiters=",;\t")
+    _check_header(path, header, key)
+    reading = _Reading(path, key, items)
+    for place, row in rows:
+        reading.add(place, row)
     return reading.whole()
-
-
-def _delimiter(text: str) -> str:
-    """What parts the header's names: a spreadsheet takes semicolons or tabs where commas are decimal points."""
-    first = text.partition("\n")[0]
-    return next((mark for mark in (";", "\t") if mark in first and "," not in first), ",")
 
 
 def _check_header(path: Path, header: Sequence[str], key: ReviewKey) -> None:
@@ -164,7 +133,7 @@ class _Reading:
         if not written:
             return
         if self._key.kind == "choices":
-            choice = _CHOICES.get(written.lower())
+            choice = CHOICES.get(written.lower())
             if choice is None:
                 raise ReviewError(f"{place}, column {column}: {written[:40]!r} is none of a, b and tie")
             self._answers.choices[item_id] = choice

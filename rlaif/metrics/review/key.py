@@ -11,6 +11,7 @@ from rlaif.section import Section
 
 KEY_FILE = "key.json"
 KEY_BYTES = 2**28
+MAX_COMMENT_CHARACTERS = 4000
 Kind = Literal["choices", "scores"]
 TEXT_COLUMNS: dict[Kind, tuple[str, ...]] = {
     "choices": ("reference", "candidate_a", "candidate_b"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from rlaif.metrics.review.key import Kind, ShownItem, columns_of
+from rlaif.metrics.review.key import MAX_COMMENT_CHARACTERS, Kind, ShownItem, columns_of
 
 # Argus (appendix C) asks three experts for the correctness of a report from 1 to 5; the words of the grades are ours.
 # RGRO (section 4.2) has the better output chosen by accuracy, relevance and clarity.
@@ -26,7 +26,6 @@ ANSWERS: dict[Kind, tuple[tuple[str, str], ...]] = {
         ("5", "Correct and complete"),
     ),
 }
-MAX_COMMENT = 2000
 
 
 def page_of(kind: Kind, rater: str, items: Sequence[ShownItem]) -> str:
@@ -35,7 +34,7 @@ def page_of(kind: Kind, rater: str, items: Sequence[ShownItem]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    script, style = ((folder / f"review.{name}.jinja").read_text(encoding="utf-8") for name in ("js", "css"))
+    script, style = ((folder / f"review.{name}").read_text(encoding="utf-8") for name in ("js", "css"))
     shown = [{"id": one.key.item_id, "reference": one.reference, "texts": one.texts} for one in items]
     sheet = {
         # Answers kept by the browser belong to these items and to no other sheet.
@@ -45,7 +44,7 @@ def page_of(kind: Kind, rater: str, items: Sequence[ShownItem]) -> str:
         "kind": kind,
         "rater": rater,
         "columns": columns_of(kind),
-        "longest": MAX_COMMENT,
+        "longest": MAX_COMMENT_CHARACTERS,
         "answers": [value for value, _ in ANSWERS[kind]],
         "items": shown,
     }
@@ -54,7 +53,7 @@ def page_of(kind: Kind, rater: str, items: Sequence[ShownItem]) -> str:
         rater=rater,
         question=QUESTIONS[kind],
         answers=ANSWERS[kind],
-        most=MAX_COMMENT,
+        most=MAX_COMMENT_CHARACTERS,
         sheet=sheet,
         script=Markup(script),
         style=Markup(style),

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlaif.metrics.agreement import RESAMPLES, IntervalValues, clustered_mean, kappa, resampled
 from rlaif.metrics.calibration import calibration_of
-from rlaif.metrics.ratings import Choice, Pair, RatedReport, Ratings
+from rlaif.metrics.ratings import FLIPPED, Choice, Pair, RatedReport, Ratings
 from rlaif.metrics.review.answers import HIGHEST, LOWEST, Answers
 from rlaif.metrics.review.judge_scores import JudgeScores
 from rlaif.metrics.review.key import KeyItem, ReviewKey
@@ -19,7 +19,6 @@ from rlaif.metrics.review.sampling import Reports, shown_text
 _CODES: dict[Choice, int] = {"a": 0, "tie": 1, "b": 2}
 # What the second of two systems wins.
 _WON: dict[Choice, float] = {"a": 0.0, "tie": 0.5, "b": 1.0}
-_FLIPPED: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
 
 
 def results_of(
@@ -47,7 +46,7 @@ def results_of(
 
 def choice_of(item: KeyItem, choice: Choice, systems: Sequence[str]) -> Choice:
     """A choice of the reports as shown, told of the systems in their own order, whichever stood first."""
-    return choice if systems.index(item.systems[0]) < systems.index(item.systems[1]) else _FLIPPED[choice]
+    return choice if systems.index(item.systems[0]) < systems.index(item.systems[1]) else FLIPPED[choice]
 
 
 def rater_scores(answers: Iterable[Answers], items: Mapping[str, KeyItem]) -> dict[tuple[str, str], dict[str, int]]:
@@ -97,7 +96,7 @@ def _code(own: Answers, item: KeyItem, before: KeyItem) -> int:
     if own.scores:
         return own.scores[item.item_id] - LOWEST
     choice = own.choices[item.item_id]
-    return _CODES[choice if item.systems == before.systems else _FLIPPED[choice]]
+    return _CODES[choice if item.systems == before.systems else FLIPPED[choice]]
 
 
 def _scores(
