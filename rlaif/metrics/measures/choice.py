@@ -113,10 +113,18 @@ def _measured_by(
 
 @contextmanager
 def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that are ended with the block, also one that hangs: the pool itself would wait for it without limit."""
+    """Processes that are ended with the block, also one that hangs: the pool itself would wait for it without limit.
+
+    Raises MetricError where one of them ended before its time.
+    """
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     try:
         yield pool
+    except BrokenProcessPool as error:
+        raise MetricError(
+            "a process that measured reports was ended from outside, most likely for want of memory: make room, or "
+            "measure fewer metrics at once (score.metrics.names)"
+        ) from error
     finally:
         # What Python 3.14 has `terminate_workers` for; the pool forgets its processes once it is shut down.
         started = list(pool._processes.values())
@@ -132,11 +140,6 @@ def _result_of(future: Future[list[NDArray[np.float64]]]) -> list[NDArray[np.flo
         raise MetricError(
             f"a process took more than {_LONGEST_S:g} s to measure {_CHUNK} reports and was ended: find the metric by "
             "score.metrics.names, or take out reports that are far too long"
-        ) from error
-    except BrokenProcessPool as error:
-        raise MetricError(
-            "a process that measured reports was ended from outside, most likely for want of memory: make room, or "
-            "measure with fewer metrics at once (score.metrics.names)"
         ) from error
 
 

@@ -71,6 +71,8 @@ def test_empty_texts_one_word_and_other_letters(metric_settings: MetricSettings)
     found = measured(metric_settings, *pairs)
     assert found["bleu_2_sample_mean"].values == pytest.approx([0, np.nan, 1, 1], nan_ok=True)
     assert found["bleu_2"].n == found["bleu_2_sample_mean"].n == 3
+    counted = found["bleu_2"].counted
+    assert counted is not None and counted.tolist() == [bool(pair.reference.strip()) for pair in pairs]
     alone = np.eye(4)
     assert found["bleu_1"].over(alone) == pytest.approx([0, np.nan, 1, 1], nan_ok=True)
     # sacrebleu gives a text without any pair of words 0.
