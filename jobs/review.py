@@ -9,6 +9,7 @@ from rich.console import Console
 from rlaif.config import Config
 from rlaif.launch import launch
 from rlaif.ledger import RunFolder
+from rlaif.metrics.page.writing import write_page
 from rlaif.metrics.review.handout import HANDED_OUT, hand_out
 from rlaif.metrics.review.human import SUMMARY_FILE, take_answers
 from rlaif.metrics.review.key import KEY_FILE, read_key
@@ -46,6 +47,9 @@ def take(run: RunFolder, config: Config) -> None:
     for table in human_tables(summary, read_key(run.path / config.review.folder).kind):
         Console(width=130).print(table)
     print(f"all of it: {run.path / SUMMARY_FILE}", flush=True)
+    # A run that has not ended yet has no page.
+    if run.done("summary"):
+        print(f"report: {write_page(run.path)}", flush=True)
 
 
 if __name__ == "__main__":

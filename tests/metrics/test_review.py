@@ -17,6 +17,7 @@ import pytest
 
 from rlaif.launch import PROJECT
 from rlaif.ledger import RunFolder
+from rlaif.metrics.page.writing import write_page
 from rlaif.metrics.review.cells import guarded, unguarded
 from rlaif.metrics.review.handout import hand_out
 from rlaif.metrics.review.human import human_summary, take_answers
@@ -438,8 +439,33 @@ def test_without_answers_there_is_no_summary(run: RunFolder) -> None:
         human_summary(run.path)
 
 
+def test_the_report_page_shows_what_radiologists_said(run: RunFolder) -> None:
+    run.write_json("summary.json", {})
+    assert 'id="radiologists"' not in write_page(run.path).read_text(encoding="utf-8")
+    asked = settings(raters=2)
+    key = hand_out(run, asked, 0)
+    files = [
+        fill(run, key, rater, lambda one, own=own: preferring(own[number(one)], one))
+        for rater, own in PREFERRED.items()
+    ]
+    told = take_answers(run, asked.model_copy(update={"answers": tuple(files)}), resamples=20)["choices"]
+    page = write_page(run.path).read_text(encoding="utf-8")
+    section = page.split('<section id="radiologists">')[1].split("</section>")[0]
+    assert "Review choices: 5 cases, 2 raters" in section
+    rate = told["systems"]["round-001"]["win_rate"]
+    ends = f'<span class="ci">[{rate["low"]:.2f}, {rate["high"]:.2f}]</span>'
+    assert f'<th scope="row">Round 1</th><td>0.60 {ends}</td><td>5</td>' in section
+    assert "Round 1 against Base (votes: 5 won, 2 even, 3 lost)" in section
+    assert '<th scope="row">rules</th><td>1.00' in section and '<th scope="row">rater-1</th><td>0.88' in section
+    run.write_json("human.json", {"choices": {"review": "choices"}})
+    with pytest.raises(ValueError, match=r"human\.json is damaged \(KeyError"):
+        write_page(run.path)
+
+
 @pytest.mark.slow
 def test_the_job_hands_out_and_takes_in(run: RunFolder) -> None:
+    run.write_json("summary.json", {})
+    run.finish("summary", rounds=1)
     run.close()
 
     def job(*overrides: str) -> subprocess.CompletedProcess[str]:
@@ -464,6 +490,7 @@ def test_the_job_hands_out_and_takes_in(run: RunFolder) -> None:
     assert "round-001 against base (votes: 5 won, 2 even, 3 lost)" in taken.stdout
     assert "0.60 [" in taken.stdout
     assert "\\[" not in taken.stdout
+    assert 'id="radiologists"' in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_tables_show_every_kind(run: RunFolder) -> None:

@@ -21,6 +21,7 @@ from rlaif.metrics.page.figures import heldout_charts, histograms, learning_char
 from rlaif.metrics.page.forest import forest
 from rlaif.metrics.page.guards import guards_section
 from rlaif.metrics.page.judges import judges_section
+from rlaif.metrics.page.radiologists import radiologists_section
 from rlaif.metrics.page.run_tables import bounded, judge_scales, read_json, read_rows
 from rlaif.metrics.page.sentences import blind_rows, blind_words, duration, headline, typographic
 from rlaif.metrics.page.studies import StudyIndex
@@ -84,6 +85,7 @@ def _content(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         "blind_rows": blind_rows(summary, judges),
         "guards": guards_section(summary, judges),
         "judges": judges_section(summary, judges),
+        "radiologists": radiologists_section(run),
         "charts": learning_charts(run),
         "histograms": histograms(run),
         "rounds": rounds_table(summary),

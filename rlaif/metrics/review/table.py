@@ -1,6 +1,6 @@
 """What raters said, for the terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -9,10 +9,11 @@ from rich.text import Text
 from rlaif.metrics.display import ABSENT, MetricDisplay, interval_text
 
 _DIGITS = MetricDisplay("", "", "", 2, None)
-_AGREEMENT = {
+AGREEMENT = {
     "scores": {"spearman": "Spearman", "kendall": "Kendall", "kappa": "Kappa"},
     "choices": {"accuracy": "Accuracy", "kappa": "Kappa"},
 }
+"""The columns of agreement by kind of review, with their labels."""
 
 
 def human_tables(summary: Mapping[str, Any], kind: str) -> list[Table]:
@@ -32,7 +33,7 @@ def _systems(told: Mapping[str, Any], kind: str) -> Table:
     for name, own in told["systems"].items():
         table.add_row(*map(Text, (name, _interval(own[value]), str(own[value]["n"] if own[value] else 0))))
     table.add_section()
-    for words, interval in _between(told, kind):
+    for words, interval in between(told, kind):
         table.add_row(*map(Text, (words, _interval(interval), str(interval["n"] if interval else 0))))
     if kind == "choices":
         table.caption = Text(
@@ -44,18 +45,23 @@ def _systems(told: Mapping[str, Any], kind: str) -> Table:
     return table
 
 
-def _between(told: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+def between(
+    told: Mapping[str, Any], kind: str, label: Callable[[str], str] = str
+) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """Every two systems in words, by their labels, with the difference or the win rate of the second."""
     if kind == "scores":
         for one in told["differences"]:
-            yield f"{one['systems'][1]} less {one['systems'][0]}", one["difference"]
+            first, second = map(label, one["systems"])
+            yield f"{second} less {first}", one["difference"]
         return
     for one in told["pairs"]:
         counts = f"votes: {one['wins']} won, {one['ties']} even, {one['losses']} lost"
-        yield f"{one['systems'][1]} against {one['systems'][0]} ({counts})", one["win_rate"]
+        first, second = map(label, one["systems"])
+        yield f"{second} against {first} ({counts})", one["win_rate"]
 
 
 def _agreement(told: Mapping[str, Any], kind: str) -> Table:
-    columns, unit = _AGREEMENT[kind], "reports" if kind == "scores" else "pairs"
+    columns, unit = AGREEMENT[kind], "reports" if kind == "scores" else "pairs"
     against = "the raters' mean" if kind == "scores" else "what most raters chose"
     title = f"Judges against {against}, [95 % interval over cases]; each rater against the others is the ceiling"
     table = Table(title=Text(title), title_justify="left", header_style="bold")
