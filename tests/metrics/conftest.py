@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -274,3 +274,12 @@ def row_writer() -> Callable[[Path, type, list[Any]], None]:
 def run_summary() -> dict[str, Any]:
     """The summary of a finished run of two rounds, free to be changed."""
     return build_summary()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium for the tests of a file."""
+    from chromium import chromium
+
+    with chromium() as driver:
+        yield driver

@@ -1,13 +1,13 @@
 """The report page in a real browser: the case browser is used as a reader uses it, and nothing leaves the file."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import chromium, missing, opened
+from chromium import missing, opened
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
@@ -69,12 +69,6 @@ def page(tmp_path_factory: pytest.TempPathFactory, run_builder: Callable[..., Pa
         rows[5] = replace(rows[5], case_id=HOSTILE_ID, text=HOSTILE, reference=f"A nodule. {HOSTILE}")
         row_writer(folder, HeldoutReport, rows)
     return write_page(run)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chromium() as driver:
-        yield driver
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The section of the report page on radiologists: what they said of held-out reports, and how judges agree with them."""
+"""The section of the report page on radiologists: what they said of reports, and how far judges agree with them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
