@@ -10,10 +10,9 @@ from rlaif.config import Config
 from rlaif.launch import launch
 from rlaif.ledger import RunFolder
 from rlaif.metrics.page.writing import write_page
-from rlaif.metrics.review.handout import HANDED_OUT, hand_out
+from rlaif.metrics.review.handout import HANDED_OUT, drawn, hand_out
 from rlaif.metrics.review.human import SUMMARY_FILE, take_answers
 from rlaif.metrics.review.key import KEY_FILE, read_key
-from rlaif.metrics.review.sampling import draw, heldout_reports
 from rlaif.metrics.review.table import human_tables
 from rlaif.run_configuration import loop_configuration
 
@@ -22,7 +21,7 @@ def main(config: Config) -> None:
     path = config.run.root / config.run.name
     kept = loop_configuration(path)
     if config.run.dry:
-        key, items = draw(heldout_reports(path, config.review.systems), config.review, config.run.seed)
+        key, items = drawn(path, config.review, config.run.seed)
         print(f"{len(items) // key.raters} {key.kind} for each of {key.raters} raters: {', '.join(key.systems)}")
         return
     with RunFolder.open(config.run.root, config.run.name, kept) as run:

@@ -23,11 +23,9 @@ def hand_out(run: RunFolder, settings: ReviewSettings, seed: int) -> ReviewKey:
     ReviewError for a review of the name with other settings, and as `draw` does.
     """
     folder = run.inside(settings.folder)
-    there = read_key(folder) if folder.exists() else None
-    systems = there.systems if there and not settings.systems else settings.systems
-    key, items = draw(heldout_reports(run.path, systems), settings, seed)
-    if there:
-        differing = _differences(there, key)
+    key, items = drawn(run.path, settings, seed)
+    if folder.exists():
+        differing = _differences(read_key(folder), key)
         if differing:
             raise ReviewError(
                 f"{folder} was handed out with another {', '.join(differing)}: give this one another review.name"
@@ -44,6 +42,14 @@ def hand_out(run: RunFolder, settings: ReviewSettings, seed: int) -> ReviewKey:
             _write(place / PAGE_FILE, page_of(key.kind, rater, own))
         _write(building / KEY_FILE, key.model_dump_json(indent=1))
     return key
+
+
+def drawn(run: Path, settings: ReviewSettings, seed: int) -> tuple[ReviewKey, list[ShownItem]]:
+    """What `hand_out` shows, and writes nothing."""
+    folder, systems = run / settings.folder, settings.systems
+    if not systems and folder.exists():
+        systems = read_key(folder).systems
+    return draw(heldout_reports(run, systems), settings, seed)
 
 
 def _differences(there: ReviewKey, wanted: ReviewKey) -> list[str]:
