@@ -16,7 +16,7 @@ _MOST_COLUMNS = 8
 
 def score_tables(summary: Mapping[str, Any]) -> list[Table]:
     """The tables of a `score.json` that have something to say."""
-    tables = []
+    tables = [score_table(summary)] if summary.get("judges") else []
     sets = summary["sets"]
     if sets:
         tables.append(_by_set(f"{summary['name']}: mean [95 % interval over patients]", sets))
@@ -24,8 +24,6 @@ def score_tables(summary: Mapping[str, Any]) -> list[Table]:
         tables.append(_plain("paired differences, the same patients in both", compared, signed=True))
     if pooled := {name: one for name, one in summary["pooled"].items() if one}:
         tables.append(_plain("seeds pooled", pooled))
-    if summary.get("judges"):
-        tables.append(score_table(summary))
     return tables
 
 
