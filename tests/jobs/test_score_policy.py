@@ -20,10 +20,12 @@ def test_a_policy_is_scored_at_each_temperature_and_another_peoples_file_against
     smoke: Any, start_job: Callable[..., Any], tmp_path: Path
 ) -> None:
     roots = [f"run.root={tmp_path / 'runs'}", smoke.overrides[-1]]
+    # Those of the smoke run.
+    data = ["data.sft=96", "data.align=16", "data.heldout=8"]
     policy = [
-        "score", "experiment=smoke", "run.name=policy", "policy=folder",
+        "score", *data, "run.name=policy", "policy=folder",
         f"policy.path={smoke.path / 'round-001' / 'checkpoint'}", "score.temperatures=[0,0.8]",
-        "score.samples=2", *roots,
+        "score.samples=2", "sampler.max_tokens=64", *roots,
     ]  # fmt: skip
     job = start_job(*policy)
     assert job.ended(400) == 0, job.output[-3000:]
@@ -70,7 +72,7 @@ def test_a_policy_is_scored_at_each_temperature_and_another_peoples_file_against
     with theirs.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("study_id", "text"), *((one.case_id, one.text) for one in greedy[1:])])
     file_job = [
-        "score", "experiment=smoke", "run.name=theirs", f"score.reports={theirs}", f"score.against=[{run}]", *roots
+        "score", *data, "run.name=theirs", f"score.reports={theirs}", f"score.against=[{run}]", *roots
     ]  # fmt: skip
     compared = start_job(*file_job)
     assert compared.ended(300) == 0, compared.output[-3000:]
