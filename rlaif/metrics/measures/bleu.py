@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rlaif.metrics.measures.by_report import ByReport, as_rows
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature, from_sums, from_values
 from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.tokens_13a import tokeniser_13a
 
 ORDERS = (1, 2, 3, 4)
 _LONGEST = ORDERS[-1]
@@ -32,7 +33,9 @@ def _sentence_bleu() -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
     # Without effective order sacrebleu warns of sentences; only its counts are taken.
-    return BLEU(max_ngram_order=_LONGEST, effective_order=True)
+    bleu = BLEU(max_ngram_order=_LONGEST, effective_order=True)
+    bleu.tokenizer = tokeniser_13a()
+    return bleu
 
 
 def _rows(pairs: Sequence[ReportPair]) -> NDArray[np.float64]:

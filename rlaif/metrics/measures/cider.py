@@ -1,5 +1,6 @@
 """CIDEr of reports, by pycocoevalcap."""
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -51,10 +52,21 @@ def _signature(library: str, references: Sequence[str]) -> Signature:
 
 
 def _scorer() -> Any:
-    """pycocoevalcap's scorer, which weighs the n-grams of a report all at once, not one by one."""
+    """pycocoevalcap's scorer, which counts and weighs the n-grams of a report all at once, not one by one."""
     from pycocoevalcap.cider.cider_scorer import CiderScorer
 
     class Scorer(CiderScorer):
+        def cook_append(self, test: str | None, refs: list[str] | None) -> None:
+            if test is not None and refs is not None:
+                self.ctest.append(self.ngrams(test))
+                self.crefs.append([self.ngrams(one) for one in refs])
+
+        def ngrams(self, text: str) -> Counter[tuple[str, ...]]:
+            words, counts = text.split(), Counter[tuple[str, ...]]()
+            for order in range(1, self.n + 1):
+                counts.update(zip(*(words[start:] for start in range(order)), strict=False))
+            return counts
+
         def compute_cider(self) -> list[float]:
             documents = float(np.log(len(self.crefs)))
             return [self.one(documents, *counts) for counts in zip(self.ctest, self.crefs, strict=True)]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlaif.metrics.measures.measured import Measure, Measured, ReportPair, Signature
 from rlaif.metrics.measures.settings import MetricSettings
+from rlaif.metrics.measures.tokens_13a import tokeniser_13a
 
 ORDERS = (1, 2, 3)
 # Numbers of a dense table that is held at once.
@@ -45,15 +46,8 @@ def _diversity(pairs: Sequence[ReportPair]) -> list[Measured]:
     return [*measured, Measured("same_report", texts, _most_frequent(pairs), None, len(pairs), repeats=False)]
 
 
-@cache
-def _tokeniser() -> Any:
-    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-
-    return Tokenizer13a()
-
-
 def _words(text: str) -> list[str]:
-    return str(_tokeniser()(text)).lower().split()
+    return str(tokeniser_13a()(text)).lower().split()
 
 
 def _ngrams(words: Sequence[str], order: int) -> Iterator[tuple[str, ...]]:
