@@ -11,6 +11,7 @@ The median counts. Ratios are to what the page may take, 40 MB and 3 s: larger i
 import argparse
 import json
 import random
+import re
 import statistics
 import tempfile
 import time
@@ -22,8 +23,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from chromium import chromium, opened
 
-from rlaif.metrics.page.cases import browser
-from rlaif.metrics.page.studies import StudyIndex
 from rlaif.metrics.page.writing import write_page
 from rlaif.records import Candidate, HeldoutReport, Judgement, Pair, Study, table_of
 
@@ -102,11 +101,14 @@ def made_up_run(root: Path, cases: int) -> Path:
 
 
 def write_volumes(run: Path, folder: Path) -> None:
-    """A CT of its own for each case that the page chooses to show one of: those that it says it had no time for."""
+    """A CT of its own for each case that the page chooses to show one of: those that it finds none of."""
     folder.mkdir()
     affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1])
-    for seed, case in enumerate(browser(run, StudyIndex(run, seconds=0), {}).data["cases"]):
-        if "Not read" in case.get("note", ""):
+    page = write_page(run).read_text(encoding="utf-8")
+    block = re.search(r'<script id="case-data" type="application/json">(.*?)</script>', page)
+    assert block is not None
+    for seed, case in enumerate(json.loads(block[1])["cases"]):
+        if "note" in case:
             nibabel.Nifti1Image(chest(seed), affine).to_filename(folder / f"{case['study']}.nii")
 
 
