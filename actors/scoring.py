@@ -1,6 +1,5 @@
 """Scoring sets of reports: where they come from, the judges and metrics that score them, and their comparison."""
 
-import json
 import os
 import time
 from contextlib import closing
@@ -33,6 +32,7 @@ from rlaif.metrics.report_sets import (
     names_of,
     pool_of,
     read_sets,
+    read_summary,
     scores_of,
     summary_of,
 )
@@ -56,6 +56,9 @@ def check_score(config: Config) -> None:
         raise ConfigurationError("two runs of score.against have one name: give them others by run.name")
     for other in score.against:
         names_of(other)
+    seeds = [path.resolve() for path in (config.run.root / config.run.name, *score.pool)]
+    if len(set(seeds)) < len(seeds):
+        raise ConfigurationError("score.pool names a run twice, or this one: a seed that counts twice is no evidence")
     for other in score.pool:
         wanted = [TABLE_SET] if score.table is not None else set_names(score)
         if lacking := set(wanted) - set(names_of(other)):
@@ -118,10 +121,8 @@ def recorded(config: Config) -> dict[str, Any]:
 
 def scored(run: RunFolder, config: Config) -> bool:
     """Whether `score.json` is there, measured as the configuration says by what can be computed now."""
-    if not run.done("score"):
-        return False
-    told: str = run.read_json(SUMMARY)["measured_by"]
-    return told == _measured_by(config)
+    told: str | None = read_summary(run.path).get("measured_by")
+    return run.done("score") and told == _measured_by(config)
 
 
 def _measured_by(config: Config) -> str:
@@ -212,7 +213,7 @@ def _measured(run: RunFolder, config: Config, sets: list[str]) -> dict[str, Any]
         f"{name} - {sets[0]}": differences_of(own[sets[0]], own[name], resamples=resamples) for name in sets[1:]
     }
     for other in config.score.against:
-        told = json.loads((other / SUMMARY).read_bytes())["sets"]
+        told = read_summary(other)["sets"]
         for theirs, given in read_sets(other).items():
             measured, label = _measure(given, scores_of(other, theirs), config), f"{other.name}, {theirs}"
             summary[label] = {"data": told[theirs]["data"], **summary_of(measured, resamples=resamples)}
@@ -224,7 +225,9 @@ def _measured(run: RunFolder, config: Config, sets: list[str]) -> dict[str, Any]
 
 
 def _accounts(run: RunFolder, name: str) -> dict[str, Any]:
-    return {"judging": run.facts(f"{JUDGING}/{name}")["judging"]["judges"]}
+    reports = run.facts(f"{REPORTS}/{name}") if run.done(f"{REPORTS}/{name}") else {}
+    unwritten = {"unwritten": reports["unwritten"]} if reports.get("unwritten") else {}
+    return {"judging": run.facts(f"{JUDGING}/{name}")["judging"]["judges"], **unwritten}
 
 
 def _pooled(own: ReportSet, reports: list[ScoredReport], name: str, config: Config) -> dict[str, Any]:

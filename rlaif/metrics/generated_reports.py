@@ -26,9 +26,11 @@ def read_generated_reports(path: Path) -> dict[str, list[str]]:
         study = row["study_id"].strip()
         if not study or len(study) > MAX_NAME_CHARACTERS or not study.isprintable():
             raise GeneratedReportsError(f"{place}, column study_id: {study[:40]!r} is no id of a study")
-        if "\0" in row["text"] or len(row["text"]) > MAX_TEXT_CHARACTERS:
+        if "\0" in row["text"]:
+            raise GeneratedReportsError(f"{place}, column text: a zero byte stands in it; take it out")
+        if len(row["text"]) > MAX_TEXT_CHARACTERS:
             raise GeneratedReportsError(
-                f"{place}, column text: a zero byte, or more than {MAX_TEXT_CHARACTERS} characters"
+                f"{place}, column text: {len(row['text'])} characters, and at most {MAX_TEXT_CHARACTERS} can be"
             )
         reports.setdefault(study, []).append(row["text"].strip())
     if not reports:

@@ -160,10 +160,23 @@ def read_sets(run: Path) -> dict[str, list[ScoredReport]]:
     return {name: Table(run / REPORTS / name, ScoredReport).read() for name in names_of(run)}
 
 
+def read_summary(run: Path) -> dict[str, Any]:
+    """The `score.json` of a run, empty where there is none; ScoredSetsError where it is damaged."""
+    file = run / SUMMARY
+    if not file.is_file():
+        return {}
+    try:
+        summary = json.loads(file.read_bytes())
+    except ValueError:
+        summary = None
+    if not isinstance(summary, dict):
+        raise ScoredSetsError(f"{file} is damaged: remove it, and give that run's command again, which makes it anew")
+    return summary
+
+
 def names_of(run: Path) -> list[str]:
     """The names of those sets. Raises ScoredSetsError as `read_sets`."""
-    file = run / SUMMARY
-    own = json.loads(file.read_bytes()).get("own") if file.is_file() else None
+    own = read_summary(run).get("own")
     if not own:
         raise ScoredSetsError(
             f"{run} is no finished run of jobs/score.py with sets of reports: name the folder of one, whose score.json "

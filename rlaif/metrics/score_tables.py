@@ -35,7 +35,12 @@ def score_rows(summary: Mapping[str, Any]) -> list[MeasuredRow]:
 def _by_set(title: str, sets: Mapping[str, Any]) -> Table:
     table = _plain(title, {f"{name}, {one['reports']} reports": one["metrics"] for name, one in sets.items()})
     missing = {metric: why for one in sets.values() for metric, why in one["missing"].items()}
-    lines = [f"{metric}: {why}" for metric, why in missing.items()]
+    lines = [
+        f"{name}: no report of {one['unwritten']} studies of the split, which do not count"
+        for name, one in sets.items()
+        if one.get("unwritten")
+    ]
+    lines += [f"{metric}: {why}" for metric, why in missing.items()]
     lines.append("How each was computed stands beside it in score.json. For research; not for clinical use.")
     table.caption = Text("\n".join(lines))
     return table

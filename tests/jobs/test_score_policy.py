@@ -82,6 +82,9 @@ def test_a_policy_is_scored_at_each_temperature_and_another_peoples_file_against
     same = summary["differences"]["file - policy, temperature-0"]
     for name in ("bleu_4", "rougeL", "rules_score", "distinct_1"):
         assert same[name]["mean"] == pytest.approx(0, abs=1e-12) and same[name]["n"] == len(greedy) - 1, name
+    assert summary["sets"]["file"]["unwritten"] == 1
+    twice = start_job(*file_job, f"score.pool=[{run.parent / 'theirs'}]")
+    assert twice.ended(100) == 2 and "score.pool names a run twice, or this one" in twice.output
     theirs.write_text("study_id,text\nnobody,T.\n", encoding="utf-8")
     unknown = start_job(*[one.replace("run.name=theirs", "run.name=unknown") for one in file_job])
     assert unknown.ended(200) == 2

@@ -74,6 +74,10 @@ def test_seeds_are_pooled_where_all_have_the_metric() -> None:
 def test_another_folder_than_a_finished_score_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScoredSetsError, match=r"is no finished run of jobs/score\.py with sets"):
         read_sets(tmp_path)
+    for damaged in ('{"own": ["a', "[]"):
+        (tmp_path / "score.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(ScoredSetsError, match=r"score\.json is damaged: remove it, and give that run's command"):
+            read_sets(tmp_path)
     # Reports that stand in several pairs are no set.
     (tmp_path / "score.json").write_text('{"own": []}', encoding="utf-8")
     with pytest.raises(ScoredSetsError, match=r"whose score\.json has metrics"):
@@ -118,7 +122,7 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     one["missing"] = {"bert_score": "needs weights: set score.metrics.bert_score"}
     summary = {
         "name": "mine",
-        "sets": {"temperature-0": one | {"data": "phantom"}},
+        "sets": {"temperature-0": one | {"data": "phantom", "unwritten": 3}},
         "differences": {"a - b": {"rouge1": {"mean": 0.1, "low": 0.05, "high": 0.2, "n": 1}}, "none": {}},
         "pooled": {},
     }
@@ -126,6 +130,7 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     assert [table.title.plain for table in tables] == [  # type: ignore[union-attr]
         "mine: mean [95 % interval over patients]", "paired differences, the same patients in both"
     ]  # fmt: skip
+    assert "temperature-0: no report of 3 studies of the split" in str(tables[0].caption)
     assert "bert_score: needs weights: set score.metrics.bert_score" in str(tables[0].caption)
     assert [column.header for column in tables[1].columns] == ["Metric", "a - b"]
     assert next(iter(tables[1].columns[1].cells)).plain == "+0.100 [+0.050, +0.200]"  # type: ignore[union-attr]
