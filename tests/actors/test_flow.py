@@ -234,7 +234,8 @@ class Growing(SamplerGroup):
 def growing(cluster: None, small: Any) -> Iterator[Growing]:
     """One that stands, and two more where much waits."""
     most = ("sampler.max_sequences=48", "sampler.max_actors=3", "sampler.restarts=0", "cluster.placement=apart")
-    group = Growing(small.config(*most), None)
+    config = small.config(*most)
+    group = Growing(config, None, Placement(config), Outages())
     group.use(small.first, 0, None)
     yield group
     group.close()
