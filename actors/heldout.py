@@ -1,7 +1,7 @@
 """Evaluation on held-out cases: reports, their metrics, and what the run's judges say of them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +60,12 @@ def _write(
 
 def heldout_judges(config: Config) -> list[AnyJudge]:
     """The judges that are asked about held-out reports; `rules_score` is one of their metrics anyway."""
-    return [one for one in config.judges.values() if not (isinstance(one, RulesJudgeSettings) and one.name == "rules")]
+    return beside_rules(config.judges.values())
+
+
+def beside_rules(judges: Iterable[AnyJudge]) -> list[AnyJudge]:
+    """Those beside the rules, which score every report anyway: `rules_score` is one of its metrics."""
+    return [one for one in judges if not (isinstance(one, RulesJudgeSettings) and one.name == "rules")]
 
 
 def _judge(run: RunFolder, config: Config, fleet: Fleet, cases: Sequence[Case], version: int, name: str) -> None:

@@ -1,6 +1,5 @@
 """Scoring sets of reports: where they come from, the judges and metrics that score them, and their comparison."""
 
-import os
 import time
 from contextlib import closing
 from typing import Any
@@ -9,16 +8,17 @@ import ray
 
 from actors.cluster import check_judges_fit, cluster_at, joined
 from actors.fleet import Fleet
+from actors.heldout import beside_rules
 from actors.judging import Judging, judge_stage
 from actors.preparation import key_of
 from actors.rated_reports import TABLE_SET, judge_table, leaves, rated_summary, read_reports
 from actors.written_reports import FILE_SET, set_names, take_reports, write_reports
 from rlaif.config import Config, ConfigurationError
 from rlaif.judges.case import JudgedCase, JudgedReport
-from rlaif.judges.settings import AnyJudge, LlmParserJudgeSettings, RulesJudgeSettings, leaves_of
+from rlaif.judges.settings import LlmParserJudgeSettings
 from rlaif.ledger import RunFolder, checksum_of
 from rlaif.metrics.generated_reports import read_generated_reports
-from rlaif.metrics.measures.choice import chosen
+from rlaif.metrics.measures.choice import chosen, processes_here
 from rlaif.metrics.published_rows import measured_data
 from rlaif.metrics.report_sets import (
     JUDGING,
@@ -40,9 +40,6 @@ from rlaif.progress import Progress
 from rlaif.reports.region_reports import without_region_prefixes
 from rlaif.storage import file_states
 from rlaif.tables import Table
-
-# More would wait for each other on the references that all of them read.
-_MOST_PROCESSES = 8
 
 
 def check_score(config: Config) -> None:
@@ -76,16 +73,12 @@ def check_score(config: Config) -> None:
             "nothing to score: name a file of reports with references of its own (score.table=FILE.csv) or of reports "
             "on a data set's studies (score.reports=FILE.csv data=NAME), or a policy (policy=folder policy.path=FOLDER)"
         )
-    pairwise = [leaf.name for judge in score.judges for leaf in leaves_of(judge) if _compares(leaf)]
+    pairwise = [leaf.name for leaf in leaves(score) if isinstance(leaf, LlmParserJudgeSettings)]
     if pairwise:
         raise ConfigurationError(
             f"the judge {pairwise[0]} compares the reports of a case, so that the mean over one policy's own reports "
             "says nothing: give the reports of two by score.table, with the same case_id"
         )
-
-
-def _compares(judge: AnyJudge) -> bool:
-    return isinstance(judge, LlmParserJudgeSettings)
 
 
 def scoring(config: Config) -> Config:
@@ -162,7 +155,7 @@ def _judge_sets(run: RunFolder, config: Config, sets: list[str]) -> None:
                 _judge(run, config, fleet, name)
         return
     take_reports(run, config)
-    if not _asked(config):
+    if not beside_rules(config.score.judges):
         run.finish(f"{JUDGING}/{FILE_SET}", judging={"judges": {}, "agreement": []})
         return
     with cluster_at(config.cluster.address):
@@ -171,16 +164,11 @@ def _judge_sets(run: RunFolder, config: Config, sets: list[str]) -> None:
             _judge(run, config, fleet, FILE_SET)
 
 
-def _asked(config: Config) -> list[AnyJudge]:
-    """The judges beside the rules, which score every report anyway: rules_score is one of the metrics."""
-    return [one for one in config.score.judges if not (isinstance(one, RulesJudgeSettings) and one.name == "rules")]
-
-
 def _judge(run: RunFolder, config: Config, fleet: Fleet, name: str) -> None:
     stage, started = f"{JUDGING}/{name}", time.monotonic()
     if run.done(stage):
         return
-    judges = _asked(config)
+    judges = beside_rules(config.score.judges)
     if not judges:
         run.finish(stage, judging={"judges": {}, "agreement": []})
         return
@@ -241,5 +229,4 @@ def _pooled(own: ReportSet, reports: list[ScoredReport], name: str, config: Conf
 
 
 def _measure(reports: list[ScoredReport], scores: list[dict[str, Any]], config: Config) -> ReportSet:
-    processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
-    return measured_set(reports, scores, config.score.metrics, config.table, processes=processes)
+    return measured_set(reports, scores, config.score.metrics, config.table, processes=processes_here())

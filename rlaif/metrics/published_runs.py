@@ -1,6 +1,5 @@
 """What runs measured on their held-out patients, as rows that stand beside a published table."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from rlaif.config import Config
 from rlaif.metrics.ablation import AblationRun
 from rlaif.metrics.heldout_scores import scored_reports
 from rlaif.metrics.intervals import bootstrap
-from rlaif.metrics.measures.choice import chosen, measure_all
+from rlaif.metrics.measures.choice import chosen, measure_all, processes_here
 from rlaif.metrics.measures.measured import ReportPair
 from rlaif.metrics.measures.statistics import Reported, interval_of
 from rlaif.metrics.published_means import means_for
@@ -23,8 +22,6 @@ from rlaif.metrics.regimes import MeasuredPolicy
 from rlaif.records import HeldoutReport, Study
 from rlaif.reports.region_reports import without_region_prefixes
 from rlaif.tables import Table
-
-_MOST_PROCESSES = 8
 
 
 def check_metrics(config: Config) -> None:
@@ -63,8 +60,7 @@ def _row(label: str, folder: Path, data: str | None, config: Config) -> Measured
     pairs = [
         ReportPair(one.reference or "", without_region_prefixes(one.text), labels.get(one.study_id)) for one in rows
     ]
-    processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
-    measured, _ = measure_all(pairs, config.score.metrics, processes=processes)
+    measured, _ = measure_all(pairs, config.score.metrics, processes=processes_here())
     means = {} if config.table is None else means_for(config.table, measured)
     resamples = config.heldout.resamples
     metrics = _own(rows, resamples)

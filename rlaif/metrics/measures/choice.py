@@ -1,5 +1,6 @@
 """Which metrics of generated reports there are, which of them can be computed here, and all of them at once."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,8 @@ _WITH_PREFIXES = frozenset({"findings"})
 # Reports that a process takes at once, and the fewest for which starting one pays.
 _CHUNK = 32
 _WORTH_A_PROCESS = 200
+# More would wait for each other on the references that all of them read.
+_MOST_PROCESSES = 8
 _LONGEST_S = 3600.0
 
 
@@ -65,6 +68,11 @@ def chosen(settings: MetricSettings) -> tuple[dict[str, Measure], dict[str, str]
                 ) from reason
             missing[name] = str(reason)
     return measures, missing
+
+
+def processes_here() -> int:
+    """How many processes measure reports on this machine: one for each CPU that this one may use, within bounds."""
+    return min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
 
 
 def measure_all(
