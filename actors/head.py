@@ -77,7 +77,7 @@ def _start(project: Path, folder: Path, environment: dict[str, str], not_ours: s
         dashboard, client, agent = free_ports(3)
         head = Head(f"http://127.0.0.1:{dashboard}", environment)
         log = folder / "start.log"
-        with log.open("w") as output:
+        with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 _start_command(folder / "ray", dashboard, client, agent),
                 cwd=project,

@@ -64,7 +64,7 @@ def recorded_checksum(folder: Path) -> str | None:
 
 def record_checksum(folder: Path, checksum: str) -> None:
     """Writes the checksum of a folder's weights beside them."""
-    (folder / WEIGHTS_FILE).write_text(json.dumps({"checksum": checksum}))
+    (folder / WEIGHTS_FILE).write_text(json.dumps({"checksum": checksum}), encoding="utf-8")
 
 
 def load_policy(folder: Path, form: PolicyForm) -> Policy:

@@ -162,7 +162,7 @@ def base_policy(run: RunFolder, config: Config, start: Path, fleet: Fleet) -> Pa
     steps += _trained(cached, fleet, "supervised fine-tuning", begin, cases, learner.sft, adapted=True)
     with run.folder("base") as target:
         shutil.copytree(cached, target, dirs_exist_ok=True)
-        (target / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}))
+        (target / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}), encoding="utf-8")
     run.finish("base", seconds=time.monotonic() - started, trained=True, cases=len(cases), ran=ran)
     return run.path / "base"
 
@@ -191,7 +191,7 @@ def _trained(
     if not folder.is_dir():
         with replacing_folder(folder) as temporary:
             steps = _fine_tune(fleet, name, (begin, temporary), cases, training, adapted=adapted)
-            (temporary / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}))
+            (temporary / METRICS_FILE).write_text(json.dumps({"learning": {"steps": steps}}), encoding="utf-8")
     kept: list[dict[str, float]] = json.loads((folder / METRICS_FILE).read_bytes())["learning"]["steps"]
     return kept
 

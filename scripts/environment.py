@@ -29,8 +29,8 @@ class SetupError(RuntimeError):
 def make_environment() -> None:
     """Brings `.venv` to the pinned list; does nothing where it is there already. Raises SetupError."""
     check_python(sys.version_info[:2])
-    wanted = PINNED.read_text()
-    installed = STAMP.read_text() if STAMP.is_file() else None
+    wanted = PINNED.read_text(encoding="utf-8")
+    installed = STAMP.read_text(encoding="utf-8") if STAMP.is_file() else None
     if installed == wanted and PYTHON.is_file():
         return
     if installed is None or not PYTHON.is_file():
@@ -50,7 +50,7 @@ def make_environment() -> None:
     install_torch(f"torch=={pins['torch']}")
     pip("install", "--no-deps", "--no-build-isolation", "--ignore-requires-python", "-r", str(PINNED), of=len(pins))
     pip("install", "--no-deps", "--no-build-isolation", "-e", str(PROJECT))
-    STAMP.write_text(wanted)
+    STAMP.write_text(wanted, encoding="utf-8")
     print(f"installed: {VENV}", flush=True)
 
 
@@ -81,7 +81,7 @@ def install_torch(pin: str) -> None:
     try:
         pip("install", "--no-deps", pin)
     except SetupError as error:
-        if "No matching distribution found" not in LOG.read_text():
+        if "No matching distribution found" not in LOG.read_text(encoding="utf-8"):
             raise
         raise SetupError(
             f"{pin} is on none of the package indexes that pip knows: PyTorch's CPU builds have an index of their own, "
@@ -95,8 +95,10 @@ def pip(*arguments: str, of: int = 0) -> None:
     own = [str(PYTHON), "-m", "pip"] if has_ensurepip() else [sys.executable, "-m", "pip", "--python", str(PYTHON)]
     command = [*own, "--disable-pip-version-check", "--no-input", *arguments]
     with (
-        LOG.open("a") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        LOG.open("a", encoding="utf-8") as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        ) as process,
     ):
         assert process.stdout is not None
         collected = 0
@@ -110,7 +112,7 @@ def pip(*arguments: str, of: int = 0) -> None:
                 print(f"  all {collected} fetched; unpacking", flush=True)
         status = process.wait(timeout=TIMEOUT_S)
     if status:
-        lines = [line for line in LOG.read_text().splitlines() if not line.startswith("WARNING: ")]
+        lines = [line for line in LOG.read_text(encoding="utf-8").splitlines() if not line.startswith("WARNING: ")]
         raise SetupError("\n".join([f"pip failed ({' '.join(arguments[:2])} …):", *lines[-15:], f"see {LOG}"]))
 
 

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -133,10 +134,8 @@ def test_the_whole_library_loads_no_engine() -> None:
 def set_up(project: Path, pins: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the set-up of a copy of the project that has this pinned list."""
     (project / "scripts").mkdir(parents=True, exist_ok=True)
-    (project / "scripts" / "environment.py").write_text(
-        (PROJECT / "scripts" / "environment.py").read_text(encoding="utf-8")
-    )
-    (project / "requirements-cpu.txt").write_text(pins)
+    shutil.copyfile(PROJECT / "scripts" / "environment.py", project / "scripts" / "environment.py")
+    (project / "requirements-cpu.txt").write_text(pins, encoding="utf-8")
     command = [sys.executable, str(project / "scripts" / "environment.py")]
     settings = {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **environment}
     return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=240, check=False)

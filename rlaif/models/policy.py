@@ -262,7 +262,7 @@ class Policy(nn.Module):
             shutil.copyfile(encoder, folder / ENCODER_FILE)
         if adapters:
             write_tensors(adapters, folder / ADAPTERS_FILE)
-        (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2))
+        (folder / POLICY_FILE).write_text(json.dumps(self.settings.model_dump(mode="json"), indent=2), encoding="utf-8")
 
 
 def fitting_connector(settings: PolicySettings, hidden: int) -> Connector:
