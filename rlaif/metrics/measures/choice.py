@@ -1,6 +1,8 @@
 """Which metrics of generated reports there are, which of them can be computed here, and all of them at once."""
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -8,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context
 
 import numpy as np
@@ -29,11 +30,15 @@ _WORTH_A_PROCESS = 200
 # More would wait for each other on the references that all of them read.
 _MOST_PROCESSES = 8
 _LONGEST_S = 3600.0
+# These read words with NLTK, which takes scikit-learn and SciPy for its classifiers where it finds them (and a module
+# `norm` where it does not): four fifths of its import.
+_WITH_NLTK = frozenset({"rouge", "meteor"})
+_UNUSED_BY_NLTK = ("sklearn", "scipy", "norm")
 
 
 def _measure_of(name: str, settings: MetricSettings) -> Measure:
     """The measure of a family; the families' libraries are imported only now."""
-    measure: Measure = import_module(f"rlaif.metrics.measures.{name}").measure(settings)
+    measure: Measure = importlib.import_module(f"rlaif.metrics.measures.{name}").measure(settings)
     if name in _WITH_PREFIXES:
         return measure
     if isinstance(measure, ByReport):
@@ -104,7 +109,7 @@ def _measured_by(
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     rows = [measure.rows for measure in by_report.values()]
     parts: list[list[NDArray[np.float64]]] = [[] for _ in chunks]
-    with _workers(processes - 1) as pool:
+    with _workers(processes - 1, _import_nltk_alone if _WITH_NLTK & by_report.keys() else None) as pool:
         futures = [pool.submit(_rows_of_chunk, rows, chunk) for chunk in chunks]
         found = {name: measure(pairs) for name, measure in measures.items() if name not in by_report}
         # From the end, as the others begin at the start; what they have begun cannot be taken from them.
@@ -120,12 +125,12 @@ def _measured_by(
 
 
 @contextmanager
-def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
+def _workers(processes: int, initializer: Callable[[], None] | None) -> Iterator[ProcessPoolExecutor]:
     """Processes that are ended with the block, also one that hangs: the pool itself would wait for it without limit.
 
     Raises MetricError where one of them ended before its time.
     """
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=initializer)
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -149,6 +154,18 @@ def _result_of(future: Future[list[NDArray[np.float64]]]) -> list[NDArray[np.flo
             f"a process took more than {_LONGEST_S:g} s to measure {_CHUNK} reports and was ended: find the metric by "
             "score.metrics.names, or take out reports that are far too long"
         ) from error
+
+
+def _import_nltk_alone() -> None:
+    """Imports NLTK without the libraries that it uses for what is not asked of it here."""
+    hidden = [name for name in _UNUSED_BY_NLTK if name not in sys.modules]
+    # An import of a module that is None fails, which NLTK provides for.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        importlib.import_module("nltk")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _rows_of_chunk(rows: Sequence[Rows], pairs: Sequence[ReportPair]) -> list[NDArray[np.float64]]:

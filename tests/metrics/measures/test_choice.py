@@ -151,3 +151,16 @@ def test_importing_the_choice_imports_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_nltk_is_imported_without_the_libraries_that_it_is_not_asked_to_use() -> None:
+    code = (
+        "import sys\n"
+        "from rlaif.metrics.measures import choice\n"
+        "choice._import_nltk_alone()\n"
+        "print('nltk' in sys.modules, *{'sklearn', 'scipy', 'norm'} & set(sys.modules))\n"
+        "import scipy.stats, sklearn.svm\n"
+        "print(scipy.stats.norm.cdf(0.0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["True", "0.5"], done.stderr
