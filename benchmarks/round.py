@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -191,6 +192,94 @@ class OurRounds:
         return f"{len(candidates)} reports of {tokens:.0f} tokens on average, {scored} of them scored"
 
 
+def both_sides(given: argparse.Namespace, root: Path) -> tuple[list[Case], TrlRounds]:
+    """The policy, taught and saved below `root`, the cases of ours, and the same work for TRL."""
+    texts = reports(TAUGHT)
+    settings = PolicySettings(name="rgro", size="tiny", recipe=None, encoder=None, connector=None)
+    policy = new_policy(settings, LANGUAGE, texts, seed=1)
+    prompts = prompts_of(policy, texts, given.cases)
+    teach(policy, prompts, texts)
+    policy.save_pretrained(root / "policy", None)
+    targets = random.Random(2).sample(texts, given.cases)
+    cases = [
+        Case(f"c{i:03d}", f"c{i:03d}", f"p{i}", prompt, target, target, None)
+        for i, (prompt, target) in enumerate(zip(prompts, targets, strict=True))
+    ]
+    theirs = TrlRounds(
+        sampling="transformers",
+        model=root / "policy" / LANGUAGE_MODEL,
+        folder=root / "trl",
+        rows=[
+            {"prompt": str(policy.tokenizer.bos_token) + prompt, "reference": target}
+            for prompt, target in zip(prompts, targets, strict=True)
+        ],
+        rounds=1 + given.rounds,
+        batch=given.batch,
+        threads=given.threads,
+        max_tokens=MAX_TOKENS,
+        max_length=PROMPT_TOKENS + MAX_TOKENS,
+        beta=BETA,
+        lr=LR,
+    )
+    return cases, theirs
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds of our stages, and of each peer's round; what was done, in words."""
+
+    stages: dict[str, float]
+    peers: dict[str, float]
+    words: str
+
+
+def rounds_in_turn(given: argparse.Namespace, root: Path) -> Iterator[Round]:
+    """The rounds, ours and each peer's one after another; a peer that fails in the first is left out, and told."""
+    config = configuration(given, root)
+    cases, theirs = both_sides(given, root)
+    with (
+        joined(config),
+        RunFolder.open(config.run.root, config.run.name, config.plain()) as run,
+        contextlib.ExitStack() as sides,
+    ):
+        peers = {
+            f"TRL, {one}": sides.enter_context(side(f"TRL, {one}", trl_rounds, replace(theirs, sampling=one)))
+            for one in given.trl
+        }
+        fleet = Fleet(config, None)
+        ours = OurRounds(run, config, fleet, cases, root / "policy")
+        for number in range(1 + given.rounds):
+            stages, seconds = ours.take(), {}
+            words = ours.check()
+            for name, peer in list(peers.items()):
+                try:
+                    step = peer.step()
+                except ActorLost as error:
+                    if number or len(peers) == 1:
+                        raise
+                    print(f"{name} is left out: {error}", flush=True)
+                    del peers[name]
+                    continue
+                seconds[name] = step.seconds
+                words += f"; of those by {name}, {step.result['ended']:.0%} ended"
+            yield Round(stages, seconds, words)
+        fleet.close()
+
+
+def print_table(rounds: list[Round]) -> float:
+    """Prints the seconds of both sides; gives the median of the rounds' ratios to the fastest peer."""
+    print("| round | median seconds | fastest | slowest |")
+    print("| --- | ---: | ---: | ---: |")
+    rows = {"ours": [sum(one.stages.values()) for one in rounds]}
+    rows |= {f"ours: {stage}": [one.stages[stage] for one in rounds] for stage in rounds[0].stages}
+    peers = {name: [one.peers[name] for one in rounds] for name in rounds[0].peers}
+    for row, times in (rows | peers).items():
+        print(f"| {row} | {statistics.median(times):.2f} | {min(times):.2f} | {max(times):.2f} |")
+    fastest = min(peers, key=lambda name: statistics.median(peers[name]))
+    print(f"\nThe peer is {fastest}. Load after: {os.getloadavg()[0]:.1f}.")
+    return statistics.median(peer / mine for mine, peer in zip(rows["ours"], peers[fastest], strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=32)
@@ -205,79 +294,12 @@ def main() -> None:
     os.environ |= {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": str(given.threads), "VLLM_CPU_KVCACHE_SPACE": "1"}
     torch.set_num_threads(given.threads)
     print(f"Load before: {os.getloadavg()[0]:.1f}.", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        config = configuration(given, root)
-        texts = reports(TAUGHT)
-        settings = PolicySettings(name="rgro", size="tiny", recipe=None, encoder=None, connector=None)
-        policy = new_policy(settings, LANGUAGE, texts, seed=1)
-        prompts = prompts_of(policy, texts, given.cases)
-        teach(policy, prompts, texts)
-        policy.save_pretrained(root / "policy", None)
-        targets = random.Random(2).sample(texts, given.cases)
-        cases = [
-            Case(f"c{i:03d}", f"c{i:03d}", f"p{i}", prompt, target, target, None)
-            for i, (prompt, target) in enumerate(zip(prompts, targets, strict=True))
-        ]
-        theirs = TrlRounds(
-            sampling="transformers",
-            model=root / "policy" / LANGUAGE_MODEL,
-            folder=root / "trl",
-            rows=[
-                {"prompt": str(policy.tokenizer.bos_token) + prompt, "reference": target}
-                for prompt, target in zip(prompts, targets, strict=True)
-            ],
-            rounds=1 + given.rounds,
-            batch=given.batch,
-            threads=given.threads,
-            max_tokens=MAX_TOKENS,
-            max_length=PROMPT_TOKENS + MAX_TOKENS,
-            beta=BETA,
-            lr=LR,
-        )
-        taken: list[tuple[dict[str, float], dict[str, float]]] = []
-        # What actors and stages say while they are measured goes to the standard error.
-        with (
-            contextlib.redirect_stdout(sys.stderr),
-            joined(config),
-            RunFolder.open(config.run.root, config.run.name, config.plain()) as run,
-            contextlib.ExitStack() as sides,
-        ):
-            peers = {
-                f"TRL, {one}": sides.enter_context(side(f"TRL, {one}", trl_rounds, replace(theirs, sampling=one)))
-                for one in given.trl
-            }
-            fleet = Fleet(config, None)
-            ours = OurRounds(run, config, fleet, cases, root / "policy")
-            for number in range(1 + given.rounds):
-                stages, seconds = ours.take(), {}
-                words = ours.check()
-                for name, peer in list(peers.items()):
-                    try:
-                        step = peer.step()
-                    except ActorLost as error:
-                        if number or len(peers) == 1:
-                            raise
-                        print(f"{name} is left out: {error}", flush=True)
-                        del peers[name]
-                        continue
-                    seconds[name] = step.seconds
-                    words += f"; of those by {name}, {step.result['ended']:.0%} ended"
-                if number:
-                    taken.append((stages, seconds))
-            fleet.close()
+    # What actors and stages say while they are measured goes to the standard error.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        _, *rounds = rounds_in_turn(given, Path(folder))
     print(f"\n{given.cases} prompts a round, {given.batch} pairs a step, {given.threads} threads.")
-    print(f"Last round: {words}.\n")
-    print("| round | median seconds | fastest | slowest |")
-    print("| --- | ---: | ---: | ---: |")
-    rows = {"ours": [sum(stages.values()) for stages, _ in taken]}
-    rows |= {f"ours: {stage}": [stages[stage] for stages, _ in taken] for stage in taken[0][0]}
-    rows |= {name: [seconds[name] for _, seconds in taken] for name in peers}
-    for row, times in rows.items():
-        print(f"| {row} | {statistics.median(times):.2f} | {min(times):.2f} | {max(times):.2f} |")
-    fastest = min(peers, key=lambda name: statistics.median(rows[name]))
-    ratio = statistics.median(peer / mine for mine, peer in zip(rows["ours"], rows[fastest], strict=True))
-    print(f"\nThe peer is {fastest}. Load after: {os.getloadavg()[0]:.1f}.")
+    print(f"Last round: {rounds[-1].words}.\n")
+    ratio = print_table(rounds)
     print(json.dumps({"vs_trl_online": round(ratio, 2)}))
 
 

@@ -27,7 +27,7 @@ _SET = {
 _LOOPS = ("dpo", "ppo")
 # What a policy that writes on another source takes over from the run that made it: how it writes and is judged, and
 # what everything stands on. A sampler, a judge and a learner must fit one cluster, even where nobody learns.
-_HANDED_ON = ("cluster", "sampler", "judge", "heldout", "ingest", "cache", "recipe.orientation")
+_HANDED_ON = ("cluster", "sampler", "judge", "heldout", "ingest", "cache", "trackers", "recipe.orientation")
 _OF_RUN = ("run.root", "run.seed", "run.target", "run.blind_control", "run.max_bad_fraction")
 _OF_TRAINING = {"lora", "pretrain", "sft", "dpo", "ppo"}
 

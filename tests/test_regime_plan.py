@@ -128,13 +128,14 @@ def test_a_transfer_writes_and_is_judged_as_the_run_that_made_the_policy(
         *judge, "heldout.judges=[rules]", "heldout.limit=7", "sampler.cpus=0.125", "sampler.timeout_s=99", "run.seed=5",
         "run.max_bad_fraction=0.5", "run.blind_control=false", "recipe.orientation=stored", "ingest.cpus=0.5",
         "cluster=gpus_1", "cluster.memory_gib=100", "learner.cpus=1", f"cache.root={tmp_path / 'cache'}",
+        "trackers=mlflow", "trackers.mlflow.experiment=mine", "trackers.tensorboard=false",
     )  # fmt: skip
     transfer = transfers_of(config, regimes_of(config, overrides))[0]
     # Its policy is not there before the run that trains it.
     own = [one for one in transfer.overrides if not one.startswith("policy")]
     given = configured(*own, "policy=rgro", MODEL, "policy.pretrained=null")
     assert given.data.name == "mimic_cxr" and given.data.seed == 5 and given.run.rounds == 0
-    for section in ("cluster", "sampler", "judge", "heldout", "ingest", "cache"):
+    for section in ("cluster", "sampler", "judge", "heldout", "ingest", "cache", "trackers"):
         assert getattr(given, section) == getattr(config, section), section
     assert given.recipe.orientation == "stored" and given.learner.cpus == 1 and given.learner.dtype == "bfloat16"
     assert given.run.model_copy(update={"name": "", "rounds": 1}) == config.run.model_copy(update={"name": ""})
