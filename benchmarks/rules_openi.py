@@ -156,15 +156,17 @@ class Agreement:
         weight = 2 * sum(self.hits) + sum(self.errors)
         return 2 * sum(self.hits) / weight if weight else 0.0
 
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of F1, resampling reports: F1 is the mean of two ones a hit and a zero an error."""
+    def interval(self) -> tuple[float | None, float | None]:
+        """The 95 % interval of F1, resampling reports: F1 is the mean of two ones a hit and a zero an error; none of
+        a single report.
+        """
         values: list[float] = []
         reports: list[int] = []
         for report, (hits, errors) in enumerate(zip(self.hits, self.errors, strict=True)):
             values += [1.0] * (2 * hits) + [0.0] * errors
             reports += [report] * (2 * hits + errors)
         if not values:
-            return 0.0, 0.0
+            return None, None
         interval = bootstrap(values, reports)
         return interval.low, interval.high
 
@@ -210,12 +212,13 @@ def table(reports: list[Report]) -> tuple[list[str], float, float]:
         if len(names) == 1:
             f1s.append(found.f1)
         low, high = found.interval()
+        ends = "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
         sides = [side_agreement(truth, said, name) for name in names]
         n, same = sum(n for n, _ in sides), sum(same for _, same in sides)
         side = f"{same / n:.2f} ({n})" if n else ""
         lines.append(
             f"| {title:34} | {found.support} | {found.precision:.2f} | {found.recall:.2f} | {found.f1:.2f} "
-            f"| {low:.2f} to {high:.2f} | {agreement(truth, hedged, names).f1:.2f} | {side} |"
+            f"| {ends} | {agreement(truth, hedged, names).f1:.2f} | {side} |"
         )
     macro = sum(f1s) / len(f1s)
     lines.append(f"| {'macro average':34} | | | | {macro:.2f} | | | |")

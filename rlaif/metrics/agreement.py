@@ -99,11 +99,7 @@ def clustered_mean(
     values: Sequence[float], groups: Sequence[Hashable], *, resamples: int, seed: int = 0
 ) -> IntervalValues | None:
     """The mean of values with its 95 % interval over groups (cases, patients); None where there are no values."""
-    if len(values) == 0:
-        return None
-    interval: IntervalValues = asdict(bootstrap(values, groups, resamples=resamples, seed=seed))
-    # Of one group every resample is the same, which would look like certainty.
-    return interval if len(set(groups)) > 1 else interval | {"low": None, "high": None}
+    return asdict(bootstrap(values, groups, resamples=resamples, seed=seed)) if len(values) else None
 
 
 def cases_by_size(cases: Sequence[Hashable] | NDArray[np.int64]) -> list[NDArray[np.intp]]:

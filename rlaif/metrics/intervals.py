@@ -12,12 +12,22 @@ _BLOCK_ENTRIES = 4_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `n` values, with the lower and upper bound of its interval."""
+    """A mean over `n` values, with the lower and upper bound of its interval; none where no seed has
+    two groups: every resample of one is the same, which would look like certainty.
+    """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
+
+    def above(self, bound: float) -> bool:
+        """Whether there is an interval, and all of it is above the bound."""
+        return self.low is not None and self.low > bound
+
+    def below(self, bound: float) -> bool:
+        """Whether there is an interval, and all of it is below the bound."""
+        return self.high is not None and self.high < bound
 
 
 def _by_group(
@@ -48,11 +58,6 @@ def _resampled(
         totals[start : start + block] = sums[drawn].sum(axis=1)
         numbers[start : start + block] = sizes[drawn].sum(axis=1)
     return totals, numbers
-
-
-def _interval(mean: float, means: NDArray[np.float64], level: float, n: int) -> Interval:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean=mean, low=float(low), high=float(high), n=n)
 
 
 def _check(resamples: int, level: float) -> None:
@@ -120,7 +125,7 @@ def pooled(
     if not per_seed:
         raise ValueError("pooled interval: there are no seeds")
     totals, numbers = np.zeros(resamples), np.zeros(resamples)
-    total, n = 0.0, 0
+    total, n, most_groups = 0.0, 0, 0
     for index, (values, groups) in enumerate(per_seed):
         sums, sizes = _by_group(values, groups, f"seed {index} of {len(per_seed)}")
         drawn, drawn_sizes = _resampled(sums, sizes, resamples, np.random.default_rng([seed, index]))
@@ -128,4 +133,8 @@ def pooled(
         numbers += drawn_sizes
         total += float(sums.sum())
         n += len(values)
-    return _interval(total / n, totals / numbers, level, n)
+        most_groups = max(most_groups, len(sums))
+    if most_groups < 2:
+        return Interval(mean=total / n, low=None, high=None, n=n)
+    low, high = np.quantile(totals / numbers, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean=total / n, low=float(low), high=float(high), n=n)

@@ -71,7 +71,12 @@ class Answer:
     def shown(self) -> tuple[str, ...]:
         """The pooled difference with its interval, and each seed's, for people to read."""
         pooled = self.interval
-        told = "not measured" if pooled is None else f"{pooled.mean:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]"
+        if pooled is None:
+            told = "not measured"
+        elif pooled.low is None or pooled.high is None:
+            told = f"{pooled.mean:+.3f}"
+        else:
+            told = f"{pooled.mean:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]"
         return told, *("-" if mean is None else f"{mean:+.3f}" for mean in self.means)
 
 
@@ -92,11 +97,9 @@ CLAIMS = (
     Claim(
         "rules_score rises: interval above 0, every seed above 0",
         _gain("rules_score"),
-        lambda interval, means, seeds: interval.low > 0 and all(mean > 0 for mean in means),
+        lambda interval, means, seeds: interval.above(0) and all(mean > 0 for mean in means),
     ),
-    Claim(
-        "finding_f1 does not fall: lower bound above -0.02", _gain("finding_f1"), lambda i, means, seeds: i.low > -0.02
-    ),
+    Claim("finding_f1 does not fall: lower bound above -0.02", _gain("finding_f1"), lambda i, *_: i.above(-0.02)),
     Claim(
         "report_words changes by at most 15 %",
         _gain("report_words"),
@@ -105,13 +108,13 @@ CLAIMS = (
     Claim(
         "base reads the image: blind finding_f1 falls",
         _blind("base"),
-        lambda interval, *_: interval.high < 0,
+        lambda interval, *_: interval.below(0),
         blind=True,
     ),
     Claim(
         "last policy reads the image: blind finding_f1 falls",
         _blind("last"),
-        lambda interval, *_: interval.high < 0,
+        lambda interval, *_: interval.below(0),
         blind=True,
     ),
 )

@@ -1,6 +1,9 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
+from rlaif.metrics.display import display_of, interval_text, verdict_of
 from rlaif.metrics.intervals import bootstrap, paired, pooled
 
 
@@ -31,9 +34,20 @@ def test_reports_of_one_patient_count_as_one_draw():
     assert by_patient.n == 300
 
 
-def test_one_patient_gives_a_point():
+def test_one_patient_gives_no_interval_and_shows_nothing():
     interval = bootstrap([0.0, 1.0], ["p", "p"])
-    assert (interval.low, interval.high) == (0.5, 0.5)
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, None, None, 2)
+    gain = paired({"a": 0.1, "b": 0.2}, {"a": 0.5, "b": 0.5}, {"a": "p", "b": "p"})
+    assert gain.mean == pytest.approx(0.35)
+    assert not gain.above(0) and not gain.below(1)
+    assert verdict_of(asdict(gain), display_of("rules_score")) == "unclear"
+    assert interval_text(asdict(gain), display_of("rules_score")) == "0.350"
+
+
+def test_seeds_of_one_patient_each_give_no_interval():
+    interval = pooled([([0.5], ["p"]), ([0.7], ["q"])])
+    assert (interval.mean, interval.low, interval.high) == (pytest.approx(0.6), None, None)
+    assert pooled([([0.5], ["p"]), ([0.6, 0.8], ["q", "r"])]).above(0.5)
 
 
 def test_the_same_seed_gives_the_same_interval_and_level_widens_it():
