@@ -9,6 +9,7 @@ from torch import Tensor
 from actors.rollout_batches import RolloutBatches
 from rlaif.learner_settings import PpoSettings
 from rlaif.objectives.advantages import (
+    EVEN,
     generalised_advantages,
     group_advantages,
     leave_one_out_advantages,
@@ -69,7 +70,9 @@ def experience(
                 rewards, values, mask, gamma=settings.gamma, lambda_=settings.gae_lambda
             )
             if settings.whiten_advantages:
-                advantages = whitened(advantages, mask)
+                # Equal scores leave the price alone, at first no more than rounding, which is not to be made large.
+                even = float(rollouts.scores.std(correction=0)) <= EVEN
+                advantages = (advantages - advantages[mask].mean()) * mask if even else whitened(advantages, mask)
         case "rloo":
             priced = scores - kl_weight * divergence.sum(dim=1)
             advantages = leave_one_out_advantages(priced, rollouts.groups).float()[:, None] * mask

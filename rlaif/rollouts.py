@@ -71,8 +71,12 @@ def _scores(run: Path, round_: int, judge: str, *, score_unusable: bool) -> dict
     rows = rows.filter(pc.equal(rows["judge"], judge))
     scores = rows["score"]
     if score_unusable:
-        unusable = pc.fill_null(pc.equal(rows["failure"], "invalid_candidate"), False)
-        scores = pc.if_else(unusable, rows["scale_low"], scores)
+        # A judge also calls invalid what it has no room for, which is not the policy's fault.
+        written = _candidates(run, round_).arrow(["candidate_id", "usable"])
+        unusable = written.filter(pc.invert(written["usable"]))["candidate_id"].combine_chunks()
+        invalid = pc.fill_null(pc.equal(rows["failure"], "invalid_candidate"), False)
+        lowest = pc.and_(invalid, pc.is_in(rows["candidate_id"], value_set=unusable))
+        scores = pc.if_else(lowest, rows["scale_low"], scores)
     entries = zip(rows["candidate_id"].to_pylist(), rows["case_id"].to_pylist(), scores.to_pylist(), strict=True)
     return {candidate: (case, score) for candidate, case, score in entries if score is not None}
 

@@ -32,7 +32,9 @@ def test_shuffled_scores_are_the_same_ones_dealt_out_over_all_cases() -> None:
 
 
 def write(run: Path) -> None:
-    """A round of two cases: two scored reports and one cut off; one scored, one failed and one never written."""
+    """A round of two cases: two scored reports and one cut off; one scored, one failed, one never written and one that
+    the judge has no room for.
+    """
     rows = [
         ("a", 0, "stop", 0.75, None),
         ("a", 1, "stop", 0.5, None),
@@ -40,6 +42,7 @@ def write(run: Path) -> None:
         ("b", 0, "stop", 0.25, None),
         ("b", 1, "stop", None, "timeout"),
         ("b", 2, "prompt_too_long", None, "invalid_candidate"),
+        ("b", 3, "stop", None, "invalid_candidate"),
     ]
     folder = run / "round-003"
     written = [candidate(case, index, reason) for case, index, reason, _, _ in rows]

@@ -79,6 +79,12 @@ def test_a_base_that_was_like_that_before_has_not_collapsed(configured: Any, tmp
         write(run, ["No nodule."] * 10, [True] * 10)
         write_base(run, ["No nodule."] * 10)
         check_heldout(run, config, 1)
+        # It collapses in another way.
+        write(run, VARIED, [False] * 10)
+        write_base(run, ["No nodule."] * 10)
+        with pytest.raises(RoundFailed, match=r"collapsed: of 10 reports 100% are empty or do not end, .*=0.5. The"):
+            check_heldout(run, config, 1)
+        write(run, ["No nodule."] * 10, [True] * 10)
         rows = run.read("round-001/candidates", Candidate)
         run.replace("round-000/candidates", Candidate, rows)
         with pytest.raises(RoundFailed, match=r"round-000: nothing can be learnt from what the base policy writes: "):

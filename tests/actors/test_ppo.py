@@ -1,5 +1,6 @@
 """PPO, GRPO and RLOO on real DeepSpeed ranks: what they make likelier, what they leave alone, and when they stop."""
 
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from trainings import PROMPT, candidate, furthest, train, weights_of
 
 from actors.learner_faults import LearningFailed
 from actors.learner_group import LearnerGroup
+from actors.ppo_training import experience
+from actors.rollout_batches import RolloutBatches
 from rlaif.features import FeatureStore
 from rlaif.models.policy import Policy
 from rlaif.records import Candidate, Judgement
+from rlaif.rollouts import Rollout
 from rlaif.tables import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -162,6 +166,19 @@ def test_equal_scores_leave_the_policy_as_it_is(
         # The price of the divergence is a reward too.
         reinforce(one, small, run.parent, target, chosen, "learner.ppo.kl_weight=0", kl_weight=0.0)
         assert furthest(weights_of(small.first), weights_of(target)) == 0.0, advantage
+
+
+def test_rounding_is_not_made_large_where_scores_are_equal(small: Any) -> None:
+    policy, dice = Policy.from_pretrained(small.first), torch.Generator().manual_seed(3)
+    rollouts = [Rollout(f"c{n}", PROMPT, None, array("i", [5] * 9), array("f", [-1.0] * 9), 0.3) for n in range(8)]
+    batches = RolloutBatches(rollouts, policy, {}, torch.device("cpu"))
+    # What vLLM and a learner in bfloat16 differ by.
+    reference = batches.sampled_logprobs + 1e-2 * torch.randn(batches.mask.shape, generator=dice)
+    for whitened, bound in (("true", 0.005), ("false", 0.15)):
+        settings = small.config(f"learner.ppo.whiten_rewards={whitened}").learner.ppo
+        taught = experience(batches, reference, torch.zeros(batches.mask.shape), settings, 0.05, steer=False)
+        assert 0 < float(taught.advantages.abs().max()) < bound
+        assert float(taught.advantages.mean()) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_price_of_a_nat_follows_its_target_once_the_policy_has_left_the_base(
