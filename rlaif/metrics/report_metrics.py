@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rlaif.judges.rules import distinct, judge
 from rlaif.reports.extraction import extract
+from rlaif.reports.language import is_english
 from rlaif.reports.lexicon import CT_RATE_NAMES
 from rlaif.reports.region_reports import region_recognition
 
@@ -59,10 +60,12 @@ def report_metrics(reference: str | None, labels: tuple[str, ...] | None, text: 
 
     `rules_score` (absent without a reference, and where the text is empty: that is a failure, not a
     score), `report_words`, and `finding_f1`, `hallucinated`, `omitted` (findings per report; absent
-    where neither labels nor reference are known). With labels only the 18 CT-RATE names count.
+    where neither labels nor reference are known). With labels only the 18 CT-RATE names count. An
+    empty text has a `finding_f1` of 0, of a normal study as well. A reference that is not in English
+    counts as none: what the rules find nothing in would read as normal.
     """
     metrics = {"report_words": float(len(text.split()))}
-    if reference is not None and not reference.strip():
+    if reference is not None and not (reference.strip() and is_english(reference)):
         reference = None
     if reference is not None:
         score = judge(reference, text).score
@@ -77,7 +80,7 @@ def report_metrics(reference: str | None, labels: tuple[str, ...] | None, text: 
     else:
         truth = _named_in(reference or "")
     f1, hallucinated, omitted = _agreement(truth, said)
-    metrics["finding_f1"] = f1
+    metrics["finding_f1"] = f1 if text.strip() else 0.0
     metrics["hallucinated"] = float(hallucinated)
     metrics["omitted"] = float(omitted)
     return metrics

@@ -57,3 +57,21 @@ def test_metrics_that_do_not_apply_are_absent():
     assert report_metrics(None, None, "two words") == {"report_words": 2}
     assert "rules_score" not in report_metrics("A nodule.", None, "  ")
     assert "rules_score" not in report_metrics(" ", (), "A nodule.")
+
+
+@pytest.mark.parametrize("labels", [None, ()])
+def test_an_empty_report_of_a_normal_study_is_not_right(labels):
+    metrics = report_metrics("The lungs are clear.", labels, " ")
+    assert metrics == {"report_words": 0.0, "finding_f1": 0.0, "hallucinated": 0.0, "omitted": 0.0}
+    assert report_metrics("The lungs are clear.", labels, "The lungs are clear.")["finding_f1"] == 1.0
+
+
+def test_a_reference_in_another_language_is_no_normal_one():
+    german = "Kein Pleuraerguss. Die Lunge ist frei, und das Herz ist nicht vergroessert."
+    assert report_metrics(german, None, "Right pleural effusion.") == {"report_words": 3.0}
+    assert report_metrics(german, ("pleural effusion/right",), "Right pleural effusion.") == {
+        "report_words": 3.0,
+        "finding_f1": 1.0,
+        "hallucinated": 0.0,
+        "omitted": 0.0,
+    }

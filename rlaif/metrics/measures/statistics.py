@@ -115,11 +115,14 @@ def _counted(one: Reported) -> Iterator[str]:
 
 
 def _case_weights(one: Reported, common: set[str]) -> Values:
-    """The weight of each report, float64 `[reports]`: a common case has 1 in all, parted among its reports."""
+    """The weight of each report, float64 `[reports]`: a common case has 1 in all, parted among its reports; where
+    repetitions distort the metric, parts of reports do too, and each of them counts whole.
+    """
     counts, reports = one.measured.counts, Counter(_counted(one))
+    whole = not one.measured.repeats
     return np.array(
         [
-            1 / reports[case] if case in common and (counts is None or counts[place]) else 0.0
+            (1.0 if whole else 1 / reports[case]) if case in common and (counts is None or counts[place]) else 0.0
             for place, case in enumerate(one.cases)
         ]
     )
@@ -140,12 +143,14 @@ def _ends(
     resamples: int,
     seed: int,
     level: float,
-) -> tuple[float, float]:
+) -> tuple[float | None, float | None]:
     """The interval's ends of what `combine` makes of the sets' metrics, float64 `[sets, resamples]` to `[resamples]`.
 
-    Resamples in which the metric is not defined do not count.
+    Resamples in which the metric is not defined do not count. One patient has none: all resamples would be the same.
     """
     patients = _numbered(sets, masks)
+    if len(patients) < 2:
+        return None, None
     if all(one.measured.repeats for one in sets):
         widest = max(len(patients), *(len(one.patients) for one in sets))
         values = combine(_values(sets, masks, patients, _drawn(len(patients), widest, resamples, seed)))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from rlaif.metrics.intervals import bootstrap
-from rlaif.metrics.measures.measured import Measured, Signature, from_sums, from_values
+from rlaif.metrics.measures import diversity, lengths
+from rlaif.metrics.measures.measured import Measured, ReportPair, Signature, from_sums, from_values
+from rlaif.metrics.measures.settings import MetricSettings
 from rlaif.metrics.measures.statistics import Reported, difference_of, interval_of, pooled_of
 
 PLAIN = Signature("by hand", "words", "sample_mean")
@@ -27,9 +29,6 @@ def test_the_interval_of_a_mean_is_that_of_whole_patients() -> None:
     other = bootstrap(values, patients, resamples=4000)
     assert one is not None and one.mean == other.mean == 0.625 and one.n == 4
     assert one.low == pytest.approx(other.low, abs=0.02) and one.high == pytest.approx(other.high, abs=0.02)
-    # A single patient: every resample is the same.
-    alone = interval_of(reported(values, ["a"] * 4), resamples=100)
-    assert alone is not None and (alone.low, alone.mean, alone.high) == (0.625, 0.625, 0.625)
 
 
 def test_reports_without_a_value_do_not_count() -> None:
@@ -145,3 +144,31 @@ def test_what_does_not_count_is_in_no_paired_case() -> None:
     one = Reported(measured, ["a", "b"], ["c0", "c1"])
     found = difference_of(one, one, resamples=20)
     assert measured.n == 1 and found is not None and found.n == 1
+
+
+def test_figures_of_sets_with_several_reports_a_case_differ_as_the_sets_do(metric_settings: MetricSettings) -> None:
+    texts = [
+        f"There is a nodule of {number} mm in the {side} lung." for number in range(6) for side in ("left", "right")
+    ]
+    cases, patients = [f"c{place // 2}" for place in range(12)], [f"p{place // 4}" for place in range(12)]
+    sets = []
+    for candidates in (
+        texts,
+        [texts[place // 5] + " The heart is normal." * (8 * (place % 5 // 2)) for place in range(12)],
+    ):
+        pairs = [ReportPair(reference, text) for reference, text in zip(texts, candidates, strict=True)]
+        measured = [*diversity.measure(metric_settings)(pairs), *lengths.measure(metric_settings)(pairs)]
+        sets.append({one.name: Reported(one, patients, cases) for one in measured})
+    for name in ("distinct_1", "distinct_3", "same_report", "length_kl"):
+        before, after = (interval_of(one[name], resamples=50) for one in sets)
+        difference = difference_of(sets[0][name], sets[1][name], resamples=50)
+        assert before is not None and after is not None and difference is not None
+        assert difference.mean == pytest.approx(after.mean - before.mean, abs=1e-12) and difference.mean != 0, name
+
+
+def test_one_patient_has_no_interval() -> None:
+    one = reported([0.0, 1.0], ["a", "a"])
+    interval, pooled = interval_of(one, resamples=20), pooled_of([one], same_patients=True, resamples=20)
+    difference = difference_of(one, reported([1.0, 1.0], ["a", "a"]), resamples=20)
+    for found, mean in ((interval, 0.5), (pooled, 0.5), (difference, 0.5)):
+        assert found is not None and (found.mean, found.low, found.high) == (mean, None, None)
