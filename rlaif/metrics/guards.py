@@ -19,6 +19,7 @@ from rlaif.metrics.agreement import IntervalValues, cases_by_size, clustered_mea
 from rlaif.metrics.display import display_of, interval_text, policy_columns
 from rlaif.metrics.intervals import differences
 from rlaif.records import HeldoutReport
+from rlaif.reports.region_reports import without_region_prefixes
 
 # A held-out report is as long as its case's base report where it differs by at most this share of it.
 MATCHED_LENGTH = 0.1
@@ -149,9 +150,10 @@ def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def error_classes(reports: Sequence[HeldoutReport], *, resamples: int = 2000) -> dict[str, IntervalValues | None]:
     """The mean of each of the rules judge's six error classes a report, with intervals over patients.
 
-    Reports without a reference, and empty ones, have no classes: n says how many have.
+    Reports are read as judges read them, without the prefixes of regions. Those without a reference, and empty ones,
+    have no classes: n says how many have.
     """
-    judged = [(row.patient_id, judge_by_rules(row.reference, row.text)) for row in reports]
+    judged = [(row.patient_id, judge_by_rules(row.reference, without_region_prefixes(row.text))) for row in reports]
     known = [(patient, verdict.counts) for patient, verdict in judged if verdict.failure is None]
     patients = [patient for patient, _ in known]
     return {

@@ -209,6 +209,12 @@ def test_error_classes_of_what_cannot_be_judged() -> None:
     assert set(error_classes(rows[1:], resamples=50).values()) == {None}
 
 
+def test_error_classes_see_a_report_by_regions_as_its_judge_does() -> None:
+    written = "The region 0 is lung: No effusion The region 1 is heart: Moderate cardiomegaly."
+    classes = error_classes([report(0, written, "Moderate cardiomegaly.")], resamples=50)
+    assert {name: one["mean"] for name, one in classes.items()} == dict.fromkeys(classes, 0.0)
+
+
 def test_correlation_within_cases_is_blind_to_differences_between_them() -> None:
     # Long cases score high, and within each case short candidates do.
     rows = [(f"c{case}", case + place / 10, 100 * case - place) for case in range(10) for place in range(4)]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from rlaif.metrics.page.cases import browser
 from rlaif.metrics.page.changes import case_link, extremes
 from rlaif.metrics.page.embedding import safe_json
 from rlaif.metrics.page.errors import error_tables
+from rlaif.metrics.page.run_tables import read_rows
 from rlaif.metrics.page.studies import StudyIndex
 from rlaif.metrics.page.writing import write_page
-from rlaif.records import Pair
+from rlaif.records import Candidate, HeldoutReport, Pair, Study
+from rlaif.reports.region_reports import region_prompt
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -133,6 +136,25 @@ def test_the_browser_has_heldout_reports_of_every_policy_and_candidates_with_all
     assert "stack" in sampled and "stack" not in cases["case-3"] and "cannot be read" in cases["case-3"]["note"]
     few = browser(run, StudyIndex(run), {}, first=["h7", "case-5"], most=6)
     assert few.shown == 6 and few.available == 16 and {"h7", "case-5"} <= {case["id"] for case in few.data["cases"]}
+
+
+def test_reports_by_regions_are_shown_and_marked_as_their_judge_reads_them(
+    tmp_path: Path, run_builder: Callable[..., Path], row_writer: Callable[..., None]
+) -> None:
+    run = run_builder(tmp_path / "runs" / "demo", rounds=1, cases=5)
+    written = "The region 0 is lung: No effusion The region 1 is heart: Moderate cardiomegaly."
+    for record, folder in ((HeldoutReport, run / "heldout" / "round-000"), (Candidate, run / "round-000/candidates")):
+        first, *rows = (record(**row) for row in read_rows(folder))
+        asked = {"prompt": region_prompt(["lung", "heart"])} if record is Candidate else {"reference": "Cardiomegaly."}
+        row_writer(folder, record, [replace(first, text=written, **asked), *rows])
+    row_writer(run / "studies", Study, [Study("study-0", "p", "phantom", "align", findings="Cardiomegaly.")])
+    cases = {case["id"]: case for case in browser(run, StudyIndex(run), {}).data["cases"]}
+    for shown in (cases["h0"]["reports"][-1], cases["case-0"]["reports"][0]):
+        assert shown["text"] == "No effusion. Moderate cardiomegaly."
+        assert [(kind, shown["text"][start:end]) for start, end, kind, _ in shown["marks"]] == [
+            ("matched", "Moderate cardiomegaly")
+        ]
+        assert [kind for *_, kind, _ in shown["reference_marks"]] == ["matched"]
 
 
 def test_errors_and_extremes_are_told_by_round_and_case(run: Path, page: Checker) -> None:

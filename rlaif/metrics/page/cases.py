@@ -14,6 +14,7 @@ from rlaif.metrics.page.run_tables import bounded, read_json, read_rows, read_ta
 from rlaif.metrics.page.sentences import typographic
 from rlaif.metrics.page.stacks import GREYS, HOUNSFIELD
 from rlaif.metrics.page.studies import StudyIndex
+from rlaif.reports.region_reports import judged_text, without_region_prefixes
 
 MOST_CASES = 500
 MOST_PICTURED = 30
@@ -137,7 +138,7 @@ def _heldout_cases(
             row = rows.get(case_id)
             if row is None:
                 continue
-            text = bounded(row["text"])
+            text = bounded(without_region_prefixes(row["text"]))
             compared = compared_findings(reference, text)
             scores = [
                 (display_of(metric, judges).label, _number(row["metrics"][metric], display_of(metric, judges)))
@@ -195,7 +196,8 @@ def _candidate_cases(run: Path, chosen: Sequence[str], studies: StudyIndex, judg
     folder = round_folders(run)[-1]
     where = ("case_id", list(chosen))
     by_case: dict[str, list[dict[str, Any]]] = {}
-    for row in read_rows(folder / "candidates", ["candidate_id", "case_id", "study_id", "index", "text"], where):
+    columns = ["candidate_id", "case_id", "study_id", "index", "prompt", "text"]
+    for row in read_rows(folder / "candidates", columns, where):
         by_case.setdefault(row["case_id"], []).append(row)
     judged: dict[str, list[dict[str, Any]]] = {}
     columns = ["candidate_id", "judge", "score", "scale_low", "scale_high", "failure", "explanation", "counts"]
@@ -227,7 +229,7 @@ def _candidate_case(
     reference = bounded(_joined(studies.reference(study_id), target))
     reports, all_compared = [], []
     for row in sorted(rows, key=lambda row: row["index"])[:_MOST_CANDIDATES]:
-        text = bounded(row["text"])
+        text = bounded(judged_text(row["prompt"], row["text"]))
         compared = compared_findings(reference, text)
         all_compared.append(compared)
         said = sorted(judged.get(row["candidate_id"], ()), key=lambda one: (one["judge"] != leading, one["judge"]))
