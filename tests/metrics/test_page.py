@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,8 @@ def test_reports_by_regions_are_shown_and_marked_as_their_judge_reads_them(
     written = "The region 0 is lung: No effusion The region 1 is heart: Moderate cardiomegaly."
     for record, folder in ((HeldoutReport, run / "heldout" / "round-000"), (Candidate, run / "round-000/candidates")):
         first, *rows = (record(**row) for row in read_rows(folder))
-        asked = {"prompt": region_prompt(["lung", "heart"])} if record is Candidate else {"reference": "Cardiomegaly."}
+        asked: Any = {"prompt": region_prompt(["lung", "heart"])}
+        asked = asked if record is Candidate else {"reference": "Cardiomegaly."}
         row_writer(folder, record, [replace(first, text=written, **asked), *rows])
     row_writer(run / "studies", Study, [Study("study-0", "p", "phantom", "align", findings="Cardiomegaly.")])
     cases = {case["id"]: case for case in browser(run, StudyIndex(run), {}).data["cases"]}

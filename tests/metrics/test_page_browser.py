@@ -24,6 +24,8 @@ HOSTILE = (
     "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 2'><!-- <script> {{ 7 * 7 }} "
     "{% raw %} \N{LINE SEPARATOR} <svg onload=window.broken=3> javascript:window.broken=4 ]]> A nodule & more."
 )
+# Characters that JavaScript counts as two each.
+BEYOND = "\N{LUNGS}\N{BONE}\N{LUNGS} A nodule. \N{LUNGS} There is cardiomegaly."
 # Light and dark, what stands on what: elements whose text must be read.
 READ = "body, .soft, .small, .better, .worse, mark, button, input, select, .card .text, .key span, .role, #case-list a"
 CONTRAST = """
@@ -60,6 +62,12 @@ return Object.fromEntries(Array.from(document.querySelectorAll("#case-detail .ca
   (one) => [one.className, one.querySelector(".sign").textContent]));
 """
 
+# The words that a card marks, without their sign.
+MARKED = """
+return Array.from(document.querySelector(arguments[0]).querySelectorAll(".text mark"),
+  (one) => one.childNodes[1].textContent);
+"""
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, run_builder: Callable[..., Path], row_writer: Any) -> Path:
@@ -67,6 +75,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, run_builder: Callable[..., Pa
     for folder in sorted((run / "heldout").iterdir()):
         rows = [HeldoutReport(**row) for row in read_rows(folder)]
         rows[5] = replace(rows[5], case_id=HOSTILE_ID, text=HOSTILE, reference=f"A nodule. {HOSTILE}")
+        rows[4] = replace(rows[4], text=BEYOND, reference=BEYOND)
         row_writer(folder, HeldoutReport, rows)
     return write_page(run)
 
@@ -193,6 +202,14 @@ def test_findings_have_a_sign_beside_their_colour_and_the_reference_follows_the_
         seen.add(by_id(view, "case-reference").text)
     assert len(seen) > 1
     assert "rules" in by_id(view, "case-reports").text and "no score: no reference" not in seen
+
+
+def test_marks_stand_at_their_words_behind_characters_of_two_units(view: Chrome) -> None:
+    view.execute_script("location.hash = '#case=h4'")
+    for card in ("#case-reports .card", ".reference-card"):
+        assert view.execute_script(MARKED, card) == ["nodule", "cardiomegaly"]
+        shown = view.execute_script("return document.querySelector(`${arguments[0]} .text`).textContent", card)
+        assert shown == BEYOND.replace("nodule", "✓nodule (matched)").replace("cardiomegaly", "✓cardiomegaly (matched)")
 
 
 def test_what_a_model_wrote_stays_text(view: Chrome) -> None:

@@ -94,16 +94,19 @@
 
   // ---- one case -----------------------------------------------------------------------------------------------
   const marked = (text, marks) => {
+    // Marks count characters; a string of this language counts some of them twice.
+    const signs = Array.from(text);
+    const words = (from, to) => signs.slice(from, to).join("");
     const parts = [];
     let end = 0;
     for (const [from, to, kind, note] of marks) {
-      parts.push(text.slice(end, from));
+      parts.push(words(end, from));
       parts.push(make("mark", { class: kind, title: `${kind}: ${note}` },
-        make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[kind]), text.slice(from, to),
+        make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[kind]), words(from, to),
         make("span", { class: "unseen" }, ` (${kind})`)));
       end = to;
     }
-    parts.push(text.slice(end));
+    parts.push(words(end));
     return parts.filter((part) => part !== "");
   };
 
