@@ -159,6 +159,35 @@ def test_reports_by_regions_are_shown_and_marked_as_their_judge_reads_them(
         assert [kind for *_, kind, _ in shown["reference_marks"]] == ["matched"]
 
 
+def test_heldout_cases_without_the_main_metric_are_shown_and_counted(
+    tmp_path: Path, run_builder: Callable[..., Path], row_writer: Callable[..., None]
+) -> None:
+    run = run_builder(tmp_path / "runs" / "demo", rounds=1, cases=5)
+
+    def without_metric(keep: int) -> None:
+        for folder in (run / "heldout").iterdir():
+            rows = [HeldoutReport(**row) for row in read_rows(folder)]
+            none = {"rules_score": float("nan")} if keep else {}
+            known = [replace(row, reference=None, metrics=none) if row.case_id >= f"h{keep}" else row for row in rows]
+            row_writer(folder, HeldoutReport, known)
+
+    without_metric(3)
+    shown = browser(run, StudyIndex(run), {})
+    cases = {case["id"]: case for case in shown.data["cases"]}
+    assert shown.shown == shown.available == 10 and {"h3", "h4"} <= cases.keys()
+    assert [cases["h4"][name] for name in ("gain", "gain_text", "score", "score_text")] == [None, "", None, ""]
+    assert [one["label"] for one in cases["h4"]["reports"]] == ["Base", "Round 0"] and cases["h0"]["gain"] is not None
+    few = browser(run, StudyIndex(run), {}, most=4)
+    assert few.shown == 4 and few.available == 10
+    found = extremes(run, {}, [])
+    assert found and sum(found["counts"]) == 3
+    without_metric(0)
+    shown = browser(run, StudyIndex(run), {})
+    assert shown.shown == shown.available == 10 and shown.data["metric"] is None
+    assert extremes(run, {}, []) is None
+    assert "No held-out case has a score for both the base and a round." in read_page(write_page(run)).text
+
+
 def test_errors_and_extremes_are_told_by_round_and_case(run: Path, page: Checker) -> None:
     table = error_tables(run, {})[0]
     assert table["columns"] == ["Round 0", "Round 1"] and table["judge"] == "Rules"

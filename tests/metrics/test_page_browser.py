@@ -76,6 +76,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, run_builder: Callable[..., Pa
         rows = [HeldoutReport(**row) for row in read_rows(folder)]
         rows[5] = replace(rows[5], case_id=HOSTILE_ID, text=HOSTILE, reference=f"A nodule. {HOSTILE}")
         rows[4] = replace(rows[4], text=BEYOND, reference=BEYOND)
+        rows[3] = replace(rows[3], reference=None, metrics={})
         row_writer(folder, HeldoutReport, rows)
     return write_page(run)
 
@@ -171,10 +172,15 @@ def test_cases_are_searched_filtered_and_ordered(view: Chrome) -> None:
     Select(by_id(view, "case-kind")).select_by_value("held-out")
     assert len(listed(view)) == 6 and by_id(view, "case-count").text == "6 of 12 cases"
     Select(by_id(view, "case-order")).select_by_value("loss")
-    gains = [
-        float(one.text.replace(MINUS, "-")) for one in view.find_elements(By.CSS_SELECTOR, "#case-list .figure-small")
-    ]
+    told = [one.text for one in view.find_elements(By.CSS_SELECTOR, "#case-list .figure-small")]
+    gains = [float(one.replace(MINUS, "-")) for one in told[:-1]]
     assert gains == sorted(gains)
+    # What has no gain is the last, however the gains are ordered, and says so.
+    assert told[-1] == "" and listed(view)[-1] == "h3"
+    Select(by_id(view, "case-order")).select_by_value("gain")
+    assert listed(view)[-1] == "h3"
+    view.find_elements(By.CSS_SELECTOR, "#case-list a")[-1].click()
+    assert by_id(view, "case-note").text.startswith("No rules score of both the base and the last round. Held-out")
     by_id(view, "case-reset").click()
     Select(by_id(view, "case-finding")).select_by_value("emphysema")
     Select(by_id(view, "case-standing")).select_by_value("hallucinated")

@@ -48,13 +48,14 @@ def browser(
     """The held-out cases with their reports by policy, and cases of the last round with their candidates.
 
     At most `most` cases: the best gains, the worst losses and those of `first` come first, the others are spread evenly
-    over the gains. Thirty of them have their CT. The same run gives the same browser.
+    over the gains and the cases without any. Thirty of them have their CT. The same run gives the same browser.
     """
     changes = heldout_changes(run, judges)
-    ranked = changes.ranked if changes else ()
+    ranked = (*changes.ranked, *changes.unscored) if changes else ()
     spread = _spread_of_scores(run)
     favoured = list(first)
-    ends = [case for pair in zip(ranked[:_ENDS], ranked[: -_ENDS - 1 : -1], strict=True) for case in pair]
+    scored = changes.ranked if changes else ()
+    ends = [case for pair in zip(scored[:_ENDS], scored[: -_ENDS - 1 : -1], strict=True) for case in pair]
     # Held-out cases have the larger share where both kinds are plenty; what one kind leaves, the other takes.
     share = max(round(most * _CANDIDATE_SHARE), most - len(ranked))
     candidates = _chosen(spread, favoured, share)
@@ -74,7 +75,7 @@ def _chosen(ranked: Sequence[str], first: Iterable[str], most: int) -> list[str]
 
 
 def _data(cases: list[Case], changes: HeldoutChanges | None, judges: Judges) -> dict[str, Any]:
-    display = display_of(changes.metric, judges) if changes else None
+    display = display_of(changes.metric, judges) if changes and changes.metric else None
     return {
         "cases": cases,
         "metric": display.words if display else None,
@@ -121,14 +122,14 @@ def _found(all_compared: Iterable[Compared]) -> list[tuple[str, str]]:
     return sorted({found for compared in all_compared for found in compared.found})
 
 
-def _number(value: Any, display: MetricDisplay, signed: bool = False) -> str:
-    return typographic(number_text(value, min(display.digits, 2), signed))
+def _number(value: float | None, display: MetricDisplay | None, signed: bool = False) -> str:
+    return typographic(number_text(value, min(display.digits, 2), signed)) if display and value is not None else ""
 
 
 def _heldout_cases(
     changes: HeldoutChanges, chosen: Sequence[str], studies: StudyIndex, judges: Judges
 ) -> Iterable[Case]:
-    display = display_of(changes.metric, judges)
+    display = display_of(changes.metric, judges) if changes.metric else None
     studies.prepare(changes.policies[-1][1][case]["study_id"] for case in chosen)
     for case_id in chosen:
         last = changes.policies[-1][1][case_id]
@@ -145,14 +146,16 @@ def _heldout_cases(
                 for metric in ordered(row["metrics"])
             ]
             reports.append(_report(label, "base" if label == "Base" else "round", scores, text, compared))
+        gain, score = changes.change.get(case_id), last["metrics"].get(changes.metric)
+        score = score if is_number(score) else None
         yield {
             "id": case_id,
             "study": last["study_id"],
             "kind": "held-out",
-            "gain": changes.change[case_id],
-            "gain_text": _number(changes.change[case_id], display, signed=True),
-            "score": last["metrics"][changes.metric],
-            "score_text": _number(last["metrics"][changes.metric], display),
+            "gain": gain,
+            "gain_text": _number(gain, display, signed=True),
+            "score": score,
+            "score_text": _number(score, display),
             "reference": reference,
             "reports": reports,
             "found": _found([compared]),

@@ -25,15 +25,15 @@ def extremes(run: Path, judges: Judges, shown: Sequence[str]) -> dict[str, Any] 
     scored for both the base and a round.
     """
     changes = heldout_changes(run, judges)
-    if changes is None:
+    if changes is None or changes.metric is None or not changes.ranked:
         return None
-    display = display_of(changes.metric, judges)
+    metric, display = changes.metric, display_of(changes.metric, judges)
     sign = -1 if display.better == "lower" else 1
     (_, base), (label, last) = changes.policies[0], changes.policies[-1]
     known = set(shown)
 
     def row(case: str) -> dict[str, str]:
-        ends = (base[case]["metrics"][changes.metric], last[case]["metrics"][changes.metric])
+        ends = (base[case]["metrics"][metric], last[case]["metrics"][metric])
         return {
             "case": bounded(case, 80),
             "link": case_link(case) if case in known else "",

@@ -141,7 +141,7 @@ def heldout_examples(run: Path, studies: StudyIndex) -> list[Example]:
     Empty where the base or a round has no held-out reports with a shared metric.
     """
     changes = heldout_changes(run)
-    if changes is None:
+    if changes is None or changes.metric is None or not changes.ranked:
         return []
     ranked = changes.ranked
     places = {0: "Best gain", len(ranked) // 2: "Median", len(ranked) - 1: "Worst"}

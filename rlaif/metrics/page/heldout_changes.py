@@ -16,17 +16,19 @@ class HeldoutChanges:
     """Held-out reports of the base and of each round, by label and case, and what the cases gained.
 
     `change` is the last round minus the base in `metric`, as it stands; `ranked` has the same cases, the best gain
-    first, whichever way is better.
+    first, whichever way is better. `unscored` are the other cases of both, such as those without a reference; where
+    no case has any metric, `metric` is None.
     """
 
-    metric: str
+    metric: str | None
     policies: tuple[tuple[str, Rows], ...]
     change: Mapping[str, float]
     ranked: tuple[str, ...]
+    unscored: tuple[str, ...]
 
 
 def heldout_changes(run: Path, judges: Judges | None = None) -> HeldoutChanges | None:
-    """The changes by the metric that leads a result; None where the base and a round share no scored case.
+    """The changes by the metric that leads a result; None where the base and the last round share no case.
 
     Reports have the scores of the run's judges among their metrics. The blind control takes no part.
     """
@@ -38,16 +40,15 @@ def heldout_changes(run: Path, judges: Judges | None = None) -> HeldoutChanges |
     shared = sorted(base.keys() & last.keys())
     metrics = {case: base[case]["metrics"].keys() & last[case]["metrics"].keys() for case in shared}
     metric = main_metric(name for names in metrics.values() for name in names)
-    if metric is None:
-        return None
-    sign = -1 if display_of(metric, judges).better == "lower" else 1
+    sign = -1 if metric and display_of(metric, judges).better == "lower" else 1
     change = {
         case: last[case]["metrics"][metric] - base[case]["metrics"][metric]
         for case in shared
-        if all(is_number(rows[case]["metrics"].get(metric)) for rows in (base, last))
+        if metric and all(is_number(rows[case]["metrics"].get(metric)) for rows in (base, last))
     }
     ranked = tuple(sorted(change, key=lambda case: (-sign * change[case], case)))
-    return HeldoutChanges(metric, policies, change, ranked) if ranked else None
+    unscored = tuple(case for case in shared if case not in change)
+    return HeldoutChanges(metric, policies, change, ranked, unscored) if shared else None
 
 
 def _reports(run: Path, name: str) -> dict[str, dict[str, Any]]:

@@ -147,7 +147,9 @@
     state.current = one;
     state.report = one.kind === "held-out" ? one.reports.length - 1 : 0;
     byId("case-title").textContent = one.id;
-    const gain = one.gain_text ? `${one.gain_text} in ${data.metric}, last round minus base. ` : "";
+    const gain = one.gain_text
+      ? `${one.gain_text} in ${data.metric}, last round minus base. `
+      : one.kind === "held-out" ? `No ${data.metric || "score"} of both the base and the last round. ` : "";
     const kind = one.kind === "held-out" ? "Held-out case: no training stage has seen it." : `Candidates of ${one.round.toLowerCase()}.`;
     byId("case-note").textContent = gain + kind;
     drawReports();
