@@ -20,7 +20,7 @@ from rlaif.metrics.page.run_tables import read_rows
 from rlaif.metrics.page.studies import StudyIndex
 from rlaif.metrics.page.writing import write_page
 from rlaif.records import Candidate, HeldoutReport, Pair, Study
-from rlaif.reports.region_reports import region_prompt
+from rlaif.reports.region_reports import joined_sentences, region_order, region_prompt
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -157,6 +157,40 @@ def test_reports_by_regions_are_shown_and_marked_as_their_judge_reads_them(
             ("matched", "Moderate cardiomegaly")
         ]
         assert [kind for *_, kind, _ in shown["reference_marks"]] == ["matched"]
+
+
+def test_the_reference_of_sampled_cases_is_the_one_that_judges_were_given(
+    tmp_path: Path, run_builder: Callable[..., Path], row_writer: Callable[..., None]
+) -> None:
+    run = run_builder(tmp_path / "runs" / "demo", rounds=1, cases=5)
+    said = {"heart": "Cardiomegaly", "lung": "A nodule in the right upper lobe", "bone": " "}
+    sections = {"findings": "A nodule.", "impression": "Follow-up."}
+    studies: list[dict[str, Any]] = [sections, {"findings": "A nodule."}, {"region_reports": said}, {}, sections]
+    row_writer(
+        run / "studies",
+        Study,
+        [Study(f"study-{k}", "p", "phantom", "align", **parts) for k, parts in enumerate(studies)],
+    )
+    folder = run / "round-000" / "candidates"
+    asked = region_prompt(region_order(["lung", "heart", "bone"], "study-2"))
+    rows = [Candidate(**row) for row in read_rows(folder)]
+    row_writer(folder, Candidate, [replace(row, prompt=asked) if row.case_id == "case-2" else row for row in rows])
+    regions = joined_sentences(said[name] for name in region_order(said, "study-2"))
+
+    def shown(target: str) -> list[str]:
+        (run / "config.yaml").write_text(f"run:\n  target: {target}\n")
+        cases = {case["id"]: case for case in browser(run, StudyIndex(run), {}).data["cases"]}
+        assert all(not one["marks"] for one in cases["case-3"]["reports"])
+        assert any(one["reference_marks"] for one in cases["case-0"]["reports"]) == (target != "impression")
+        return [cases[f"case-{k}"]["reference"] for k in range(5)]
+
+    both = "Findings: A nodule.\nImpression: Follow-up."
+    assert "nodule" in regions and "Cardiomegaly" in regions
+    assert shown("both") == [both, "", regions, "", both]
+    assert shown("findings") == ["A nodule.", "A nodule.", regions, "", "A nodule."]
+    assert shown("impression") == ["Follow-up.", "", regions, "", "Follow-up."]
+    with pytest.raises(ValueError, match="run.target is 'all', and can be findings, impression, both"):
+        shown("all")
 
 
 def test_heldout_cases_without_the_main_metric_are_shown_and_counted(

@@ -180,6 +180,7 @@ def test_cases_are_searched_filtered_and_ordered(view: Chrome) -> None:
     Select(by_id(view, "case-order")).select_by_value("gain")
     assert listed(view)[-1] == "h3"
     view.find_elements(By.CSS_SELECTOR, "#case-list a")[-1].click()
+    assert by_id(view, "case-reference").text == "No reference report."
     assert by_id(view, "case-note").text.startswith("No rules score of both the base and the last round. Held-out")
     by_id(view, "case-reset").click()
     Select(by_id(view, "case-finding")).select_by_value("emphysema")

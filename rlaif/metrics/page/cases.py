@@ -14,6 +14,7 @@ from rlaif.metrics.page.run_tables import bounded, read_json, read_rows, read_ta
 from rlaif.metrics.page.sentences import typographic
 from rlaif.metrics.page.stacks import GREYS, HOUNSFIELD
 from rlaif.metrics.page.studies import StudyIndex
+from rlaif.reports.prompts import Target
 from rlaif.reports.region_reports import judged_text, without_region_prefixes
 
 MOST_CASES = 500
@@ -133,7 +134,7 @@ def _heldout_cases(
     studies.prepare(changes.policies[-1][1][case]["study_id"] for case in chosen)
     for case_id in chosen:
         last = changes.policies[-1][1][case_id]
-        reference = bounded(last["reference"] or _joined(studies.reference(last["study_id"]), None))
+        reference = bounded(last["reference"] or "")
         reports, compared = [], Compared()
         for label, rows in changes.policies:
             row = rows.get(case_id)
@@ -160,12 +161,6 @@ def _heldout_cases(
             "reports": reports,
             "found": _found([compared]),
         }
-
-
-def _joined(sections: Sequence[tuple[str, str]], target: str | None) -> str:
-    """A reference report in one text; of `target` findings or impression that section alone."""
-    chosen = [(name, text) for name, text in sections if target in (None, "both", name.lower())]
-    return "\n".join(text for _, text in chosen)
 
 
 def _spread_of_scores(run: Path) -> list[str]:
@@ -225,11 +220,11 @@ def _candidate_case(
     paired: Mapping[str, str],
     leading: str,
     label: str,
-    target: str | None,
+    target: Target | None,
     studies: StudyIndex,
 ) -> Case:
     study_id = rows[0]["study_id"]
-    reference = bounded(_joined(studies.reference(study_id), target))
+    reference = bounded(studies.judged_reference(study_id, target, rows[0]["prompt"]) or "")
     reports, all_compared = [], []
     for row in sorted(rows, key=lambda row: row["index"])[:_MOST_CANDIDATES]:
         text = bounded(judged_text(row["prompt"], row["text"]))

@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import yaml
+
+from rlaif.reports.prompts import Target
 
 _ROUND_NAME = re.compile(r"round-\d+")
 TEXT_LIMIT = 4000
@@ -93,8 +95,8 @@ def bounded(text: str, limit: int = TEXT_LIMIT) -> str:
     return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
 
 
-def target_of(run: Path) -> str | None:
-    """Which part of a report the run's policy writes (findings, impression, both); None where no configuration says."""
+def target_of(run: Path) -> Target | None:
+    """Which part of a report the run's policy writes; None where no configuration says. ValueError where it is none."""
     path = run / "config.yaml"
     if not path.is_file():
         return None
@@ -103,4 +105,7 @@ def target_of(run: Path) -> str | None:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML ({error}); run the job again to write it anew") from error
     section = content.get("run") if isinstance(content, dict) else None
-    return section.get("target") if isinstance(section, dict) else None
+    target = section.get("target") if isinstance(section, dict) else None
+    if target is None or target in get_args(Target):
+        return cast(Target | None, target)
+    raise ValueError(f"{path}: run.target is {target!r}, and can be {', '.join(get_args(Target))}")

@@ -8,11 +8,15 @@ from typing import Any
 from rlaif.metrics.page.images import SliceRow, slices_of
 from rlaif.metrics.page.run_tables import bounded, read_rows
 from rlaif.metrics.page.stacks import Stack, stack_of
+from rlaif.records import Study
+from rlaif.reports.prompts import Target, region_case, target_text
+from rlaif.reports.region_reports import region_slots
 from rlaif.storage import StorageUnavailable
 from rlaif.volumes.source import VolumeSource
 from rlaif.volumes.volume import Volume
 
-_COLUMNS = ["study_id", "volume", "findings", "impression", "rescale", "spacing_mm"]
+_REPORT = ["study_id", "patient_id", "source", "split", "findings", "impression", "region_reports"]
+_COLUMNS = [*_REPORT, "volume", "rescale", "spacing_mm"]
 # No CT is begun later than this after the first; a page of a run on slow storage is written all the same.
 READING_SECONDS = 180.0
 
@@ -46,6 +50,21 @@ class StudyIndex:
         """The sections of the study's report as (name, text), without empty ones."""
         row = self._row(study_id)
         return tuple((name.capitalize(), bounded(row[name])) for name in ("findings", "impression") if row.get(name))
+
+    def judged_reference(self, study_id: str, target: Target | None, prompt: str) -> str | None:
+        """The reference that judges were given of a report written to `prompt`; None where they had none.
+
+        Where no configuration says the target it is what the study's report has.
+        """
+        row = self._row(study_id)
+        if not row:
+            return None
+        if target is None:
+            return "\n".join(text for _, text in self.reference(study_id)) or None
+        study = Study(**{name: row[name] for name in _REPORT})
+        # The regions of a prompt are those that the case was made of.
+        asked = region_slots(prompt)
+        return region_case(study, target, None, asked).target if asked else target_text(study, target)
 
     def images(self, study_id: str) -> SliceRow:
         """The study's three slices, or a note in their place."""
