@@ -140,6 +140,32 @@ def test_keys_walk_through_the_cases_and_a_link_leads_to_one(view: Chrome, page:
     assert "No case <b>none is on this page" in by_id(view, "case-unknown").text
 
 
+def test_arrows_are_left_to_what_scrolls_and_to_the_rest_of_the_page(view: Chrome) -> None:
+    names, title = listed(view), by_id(view, "case-title")
+    focus = "const one = document.querySelector(arguments[0]); one.tabIndex = 0; one.focus({ preventScroll: true })"
+    for elsewhere in ("#results .scroll", "#provenance pre", "#training h2"):
+        view.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+        view.execute_script(focus, elsewhere)
+        press(view, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_RIGHT)
+        assert title.text == names[0], elsewhere
+    # Letters work from anywhere, and arrows within the cases.
+    press(view, "j")
+    assert title.text == names[1]
+    view.execute_script(focus, "#case-list a")
+    press(view, Keys.ARROW_RIGHT)
+    assert title.text == names[2]
+    # Selecting text by keyboard is no step.
+    ActionChains(view).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
+    assert title.text == names[2]
+    # A link from a table leads into the cases, keyboard and all.
+    first = view.find_element(By.CSS_SELECTOR, "#changes tbody a")
+    first.send_keys(Keys.ENTER)
+    place = names.index(title.text)
+    assert title.text == first.text
+    press(view, *([Keys.ARROW_RIGHT] if place + 1 < len(names) else [Keys.ARROW_LEFT]))
+    assert title.text in (names[place - 1], names[(place + 1) % len(names)])
+
+
 def test_slices_and_windows_change_what_is_drawn(view: Chrome) -> None:
     first, place = view.execute_script(PIXELS), drawn(view)
     press(view, "]")

@@ -263,6 +263,10 @@
   };
   for (const [name, key] of Object.entries(SIDE)) keys[key] = () => setWindow(...WINDOWS[name]);
 
+  // Elsewhere arrows scroll a wide table or select text, and a case would change out of sight.
+  const stepsFrom = (target) =>
+    target === document.body || (byId("cases").contains(target) && !target.closest(".scroll, pre"));
+
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || byId("keys").open) return;
     const target = event.target;
@@ -278,6 +282,7 @@
       event.preventDefault();
       return toSlice(state.slice + (event.key === "ArrowDown" ? 1 : -1));
     }
+    if (event.key.startsWith("Arrow") && (event.shiftKey || !stepsFrom(target))) return;
     if (!byId("keys-on").checked && event.key !== "?") return;
     const action = /^[1-9]$/.test(event.key) ? () => compare(Number(event.key) - 1) : keys[event.key];
     if (!action) return;
@@ -300,6 +305,10 @@
     if (one) {
       show(one);
       if (!state.shown.includes(one)) byId("case-place").textContent = "outside the filter";
+    }
+    // Of a link elsewhere on the page: the keys that follow are meant for the case.
+    if (document.activeElement !== document.body && !byId("cases").contains(document.activeElement)) {
+      byId("case-title").focus({ preventScroll: true });
     }
     byId("cases").scrollIntoView();
   };
