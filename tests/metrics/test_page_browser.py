@@ -138,6 +138,8 @@ def test_keys_walk_through_the_cases_and_a_link_leads_to_one(view: Chrome, page:
     assert by_id(view, "case-title").text == "case-2"
     opened(view, page, "#case=%3Cb%3Enone")
     assert "No case <b>none is on this page" in by_id(view, "case-unknown").text
+    press(view, "j")
+    assert by_id(view, "case-title").text == names[1] and not by_id(view, "case-unknown").is_displayed()
 
 
 def test_arrows_are_left_to_what_scrolls_and_to_the_rest_of_the_page(view: Chrome) -> None:

@@ -156,6 +156,7 @@
     drawReference();
     if (!same) showStack(one);
     markCurrent();
+    byId("case-unknown").hidden = true;
     byId("case-detail").hidden = false;
   };
 
@@ -300,11 +301,12 @@
       // A hash that was not written by this page is taken as it stands.
     }
     const one = cases.get(id);
-    byId("case-unknown").hidden = Boolean(one);
-    byId("case-unknown").textContent = one ? "" : `No case ${id.slice(0, 100)} is on this page.`;
     if (one) {
       show(one);
       if (!state.shown.includes(one)) byId("case-place").textContent = "outside the filter";
+    } else {
+      byId("case-unknown").textContent = `No case ${id.slice(0, 100)} is on this page.`;
+      byId("case-unknown").hidden = false;
     }
     // Of a link elsewhere on the page: the keys that follow are meant for the case.
     if (document.activeElement !== document.body && !byId("cases").contains(document.activeElement)) {
