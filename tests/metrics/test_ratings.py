@@ -85,6 +85,8 @@ def test_the_columns_may_stand_in_any_order_and_item_ids_do_not_depend_on_it(tmp
         (f"{SCORES}\nc,r,  ,3\n", "line 2, column candidate: the cell is empty"),
         (f"{SCORES},rater\nc,r,t,3,\n", "line 2, column rater: the cell is empty"),
         (f"{SCORES}\nc,r,t\n", "line 2: 3 cells under a header of 4"),
+        (f"{SCORES}\nc,r,t,3,\n", "line 2: 5 cells under a header of 4"),
+        (f"{SCORES},\nc,r,t,3,\n", "has ''"),
         (f"{SCORES}\nc,r,t,3\n\nd,Nodule, right.,t,3\n", "line 4: 5 cells under a header of 4; text with commas needs"),
         (f"{SCORES}\nc,r,t,good\n", "line 2, column score: 'good' is no number"),
         (f"{SCORES}\nc,r,t,nan\n", "'nan' is no number"),

@@ -26,18 +26,18 @@ def item(number: int, rater: str, kind: Kind) -> ShownItem:
     return ShownItem(key, TEXTS[0], texts)
 
 
-def shown(kind: Kind, rater: str) -> list[ShownItem]:
-    return [item(number, rater, kind) for number in range(3)]
+def shown(kind: Kind, rater: str, count: int = 3) -> list[ShownItem]:
+    return [item(number, rater, kind) for number in range(count)]
 
 
-def key_of(kind: Kind) -> ReviewKey:
-    items = tuple(one.key for rater in ("rater-1", "rater-2") for one in shown(kind, rater))
+def key_of(kind: Kind, count: int = 3) -> ReviewKey:
+    items = tuple(one.key for rater in ("rater-1", "rater-2") for one in shown(kind, rater, count))
     return ReviewKey(
         name=kind,
         kind=kind,
         seed=0,
         systems=("base", "round-000"),
-        cases=3,
+        cases=count,
         repeats=0,
         raters=2,
         same_text=0,
@@ -54,10 +54,10 @@ def filled(kind: Kind, answers: list[str], rater: str = "rater-1", comment: str 
     return file.getvalue()
 
 
-def read(path: Path, text: str | bytes, kind: Kind = "choices") -> Answers:
+def read(path: Path, text: str | bytes, kind: Kind = "choices", count: int = 3) -> Answers:
     path = path / "answers.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    (own,) = read_answers([path], key_of(kind))
+    (own,) = read_answers([path], key_of(kind, count))
     return own
 
 
@@ -92,6 +92,37 @@ def test_other_separators_are_read(mark: str, tmp_path: Path) -> None:
     assert own.comments["item-10"] == "fine; so"
 
 
+def saved_by_excel(rows: list[list[str]], delimiter: str, line_end: str) -> str:
+    """Rows as Excel saves them: in blocks of 16, each only as wide as its widest row with text."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter)
+    for start in range(0, len(rows), 16):
+        block = rows[start : start + 16]
+        width = max(place for row in block for place, cell in enumerate(row, 1) if cell)
+        writer.writerows(row[:width] for row in block)
+    return "\ufeff" + file.getvalue().replace("\r\n", line_end)
+
+
+@pytest.mark.parametrize("stray", [0, 1, 2])
+@pytest.mark.parametrize("line_end", ["\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_sheet_that_excel_saved_is_read(delimiter: str, line_end: str, stray: int, tmp_path: Path) -> None:
+    rows = list(csv.reader(io.StringIO(sheet_text("choices", shown("choices", "rater-1", 40)), newline="")))
+    # Two comments in the first block and none below; no answers in the last block.
+    for number, row in enumerate(rows[1:]):
+        row[-2:] = ["tie" if number < 31 else "", "unclear; blurred, too" if number in (2, 9) else ""]
+    # A stray blank in a cell widens its block by columns without a name.
+    for place, row in enumerate(rows):
+        row += [" " if place in (5, 20) else ""] * stray
+    text = saved_by_excel(rows, delimiter, line_end)
+    widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+    assert widths == [6 + stray] * 16 + [6 + stray if stray else 5] * 16 + [4] * 9
+    own = read(tmp_path, text, "choices", 40)
+    assert own.choices == {f"item-1{number}": "tie" for number in range(31)}
+    assert own.comments == {f"item-1{number}": "unclear; blurred, too" for number in (2, 9)}
+    assert own.missing == [f"item-1{number}" for number in range(31, 40)]
+
+
 CHOSEN = filled("choices", ["a", "b", "tie"])
 SCORED = filled("scores", ["1", "2", "3"])
 
@@ -122,7 +153,14 @@ SCORED = filled("scores", ["1", "2", "3"])
             "line 2, column candidate_a: the text is not the one that was handed out",
         ),
         ("choices", CHOSEN.replace("No nodule", "A nodule"), "line 2, column reference: the text is not the one"),
-        ("choices", CHOSEN.replace(",tie,", ","), "line 6: 5 cells under a header of 6; text with commas needs quotes"),
+        ("choices", CHOSEN.replace(",tie,", ",tie,,ask me"), "line 6: 7 cells under a header of 6; text with commas"),
+        (
+            "choices",
+            CHOSEN.replace(",comment", ",comment,").replace(",tie,", ",tie,,ask me"),
+            "line 6: 7 cells under a header of 6; text with commas needs quotes, and nothing may stand right of the",
+        ),
+        ("choices", CHOSEN.replace(",comment", ",,comment"), "line 1: the header has ''"),
+        ("choices", CHOSEN.replace("Clear lungs.,", ""), "line 2, column candidate_b"),
         ("choices", CHOSEN.replace('right."', "right."), "not valid CSV"),
         ("choices", CHOSEN.encode("utf-16"), "not UTF-8 text"),
         ("choices", CHOSEN.replace("≥", "é").encode("latin-1"), "not UTF-8 text"),

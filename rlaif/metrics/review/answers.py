@@ -57,7 +57,7 @@ def read_answers(paths: Sequence[Path], key: ReviewKey) -> list[Answers]:
 
 
 def _read(path: Path, key: ReviewKey, items: Mapping[str, KeyItem]) -> Answers:
-    header, rows = csv_rows(path, "answers", ReviewError, most=MAX_ROWS, delimiters=",;\t")
+    header, rows = csv_rows(path, "answers", ReviewError, most=MAX_ROWS, delimiters=",;\t", spreadsheet=True)
     _check_header(path, header, key)
     reading = _Reading(path, key, items)
     for place, row in rows:
