@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.metrics.intervals import bootstrap, paired
-from rlaif.metrics.rouge import KINDS, rouge
+from rlaif.metrics.rouge import KINDS, rouge, rouge_words
 from rlaif.records import HeldoutReport
+from rlaif.reports.region_reports import without_region_prefixes
 from rlaif.tables import Table
 
 METRICS = (*KINDS, "rules_score", "finding_f1", "hallucinated", "report_words")
@@ -69,14 +70,18 @@ def regime_table(policies: Sequence[MeasuredPolicy], *, resamples: int) -> dict[
 
 
 def _measured(folder: Path) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Every metric's values by case, and the cases' patients; reports without a reference have no ROUGE."""
+    """Every metric's values by case, and the cases' patients; ROUGE is of what judges see, and a reference without a
+    word that it knows has none.
+    """
     metrics: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     patients: dict[str, str] = {}
     for row in Table(folder, HeldoutReport).iterate():
         if row.control:
             continue
         patients[row.case_id] = row.patient_id
-        own = row.metrics | (rouge(row.reference, row.text) if row.reference else {})
+        own = dict(row.metrics)
+        if row.reference and rouge_words(row.reference):
+            own |= rouge(row.reference, without_region_prefixes(row.text))
         for metric in METRICS:
             if metric in own:
                 metrics[metric][row.case_id] = own[metric]
@@ -110,4 +115,7 @@ def _cell(interval: Mapping[str, Any] | None, *, signed: bool) -> str:
     if interval is None:
         return "-"
     sign = "+" if signed else ""
-    return f"{interval['mean']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
+    mean, *ends = (interval[key] for key in ("mean", "low", "high"))
+    # One patient has a mean without an interval.
+    told = [f"{end:{sign}.3f}" for end in ends if end is not None]
+    return f"{mean:{sign}.3f} [{', '.join(told)}]" if told else f"{mean:{sign}.3f}"

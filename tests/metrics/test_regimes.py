@@ -1,5 +1,6 @@
 """The tables of fine-tuning against alignment, from held-out tables written by hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,20 @@ from rlaif.tables import Table
 REFERENCES = {"a": "clear lungs", "b": "small effusion", "c": None}
 
 
-def write(folder: Path, texts: dict[str, str], scores: dict[str, float]) -> Path:
+def write(
+    folder: Path,
+    texts: dict[str, str],
+    scores: dict[str, float],
+    references: Mapping[str, str | None] = REFERENCES,
+    patient: str | None = None,
+) -> Path:
     rows = [
         HeldoutReport(
             case_id=case,
             study_id=case,
-            patient_id=f"p-{case}",
+            patient_id=patient or f"p-{case}",
             control=control,
-            reference=REFERENCES[case],
+            reference=references[case],
             text="clear lungs" if control else text,
             finish_reason="stop",
             policy_version=0,
@@ -80,3 +87,20 @@ def test_the_markdown_has_a_row_for_each_policy_and_each_difference(policies: li
 def test_two_policies_of_one_name_do_not_stand_in_one_table(policies: list[MeasuredPolicy]) -> None:
     with pytest.raises(ValueError, match="SFT-50 is the name of two policies"):
         regime_table([*policies, policies[0]], resamples=200)
+
+
+def test_rouge_is_of_what_judges_see_and_of_references_that_have_words(tmp_path: Path) -> None:
+    texts = {"a": "The region 0 is lung: clear The region 1 is heart: lungs", "b": "small", "c": "clear"}
+    references = {"a": "clear. lungs", "b": "--- !", "c": None}
+    rouge = regime_table([MeasuredPolicy("SFT", None, write(tmp_path / "sft", texts, {}, references))], resamples=50)
+    # Neither the prefixes nor a reference of which ROUGE knows no word count.
+    assert [rouge["policies"]["SFT"][kind]["mean"] for kind in ("rouge1", "rouge2", "rougeL")] == [1.0, 1.0, 1.0]
+    assert rouge["policies"]["SFT"]["rouge1"]["n"] == 1
+
+
+def test_one_patient_has_means_without_intervals(tmp_path: Path) -> None:
+    before = write(tmp_path / "sft", {"a": "clear", "b": "small"}, {}, patient="p")
+    after = write(tmp_path / "dpo", {"a": "clear lungs", "b": "small"}, {}, patient="p")
+    policies = [MeasuredPolicy("SFT", None, before), MeasuredPolicy("DPO", "SFT", after)]
+    lines = markdown("openi", regime_table(policies, resamples=50)).splitlines()
+    assert lines[5] == "| DPO | 0.833 | 0.500 | 0.833 | 1.500 |" and lines[9].startswith("| DPO - SFT | +0.167 |")
