@@ -10,6 +10,7 @@ from actors.flow import Flow
 from actors.judge import judgements_of
 from actors.judging import Judging, judge_stage
 from actors.requests import Request
+from actors.rounds import check_room
 from actors.tracking import track_stages
 from rlaif.config import Config
 from rlaif.judges.case import CaseVerdicts, JudgedCase, JudgedReport, unjudgeable
@@ -20,6 +21,7 @@ from rlaif.metrics.report_metrics import region_metrics, report_metrics
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, HeldoutReport
 from rlaif.reports.region_reports import judged_text, region_slots
+from rlaif.rollouts import NOT_WRITTEN
 
 
 def evaluate(
@@ -54,6 +56,10 @@ def _write(
                 writer.add(heldout_report(candidate, by_id[candidate.case_id]))
                 progress.advance()
     rows = run.compact(stage, HeldoutReport, ("case_id", "control"))
+    reasons = run.arrow(stage, HeldoutReport, ["finish_reason"]).column(0).to_pylist()
+    check_room(config, stage, reasons)
+    if no_room := reasons.count(NOT_WRITTEN):
+        print(f"{stage}: {no_room} of {rows} prompts leave no room for a report and do not count", flush=True)
     checksum = samplers.checksum() if samplers else ""
     run.finish(stage, seconds=time.monotonic() - started, reports=rows, version=version, checksum=checksum)
 
@@ -118,7 +124,7 @@ def _texts(run: RunFolder, config: Config, name: str, cases: Sequence[Case]) -> 
     return {
         row.case_id: judged_text(prompts[row.case_id], row.text)
         for row in run.read(f"heldout/{name}", HeldoutReport)
-        if not row.control
+        if not row.control and row.finish_reason != NOT_WRITTEN
     }
 
 
@@ -139,10 +145,14 @@ def heldout_requests(cases: Sequence[Case], *, blind_control: bool) -> dict[tupl
 def heldout_report(candidate: Candidate, case: Case) -> HeldoutReport:
     """A held-out report with its metrics, which see its sentences without the names of regions before them.
 
-    How well regions are recognised is not asked of a control: they are those that it is shown.
+    How well regions are recognised is not asked of a control: they are those that it is shown. A prompt without room
+    for a report says nothing of the policy: its row has no metric.
     """
     control = candidate.feature_key != case.feature_key
-    recognised = {} if control else region_metrics(region_slots(candidate.prompt), candidate.text)
+    metrics: dict[str, float] = {}
+    if candidate.finish_reason != NOT_WRITTEN:
+        metrics = report_metrics(case.target, case.labels, judged_text(candidate.prompt, candidate.text))
+        metrics |= {} if control else region_metrics(region_slots(candidate.prompt), candidate.text)
     return HeldoutReport(
         case_id=case.case_id,
         study_id=case.study_id,
@@ -152,7 +162,7 @@ def heldout_report(candidate: Candidate, case: Case) -> HeldoutReport:
         text=candidate.text,
         finish_reason=candidate.finish_reason,
         policy_version=candidate.policy_version,
-        metrics=report_metrics(case.target, case.labels, judged_text(candidate.prompt, candidate.text)) | recognised,
+        metrics=metrics,
     )
 
 

@@ -27,6 +27,7 @@ from rlaif.ledger import RunFolder
 from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pairs, rng_for
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Dropped, Judgement, Pair
+from rlaif.rollouts import NOT_WRITTEN
 
 # Fresh candidates that are made durable together, before judges see them; or those of so many seconds.
 CANDIDATES_A_SEGMENT = 96
@@ -122,7 +123,8 @@ def sample_and_judge(
                 flushed = time.monotonic()
     candidates = run.compact(f"{name}/candidates", Candidate, "candidate_id")
     judged = judging.finish()
-    _check_prompts(run, config, name)
+    reasons = run.arrow(f"{name}/candidates", Candidate, ["finish_reason"]).column(0).unique().to_pylist()
+    check_room(config, name, reasons)
     run.finish(
         f"{name}/sample",
         seconds=time.monotonic() - started,
@@ -149,12 +151,12 @@ def _checksum(run: RunFolder, name: str) -> str:
     return str(checksums.pop()) if checksums else ""
 
 
-def _check_prompts(run: RunFolder, config: Config, name: str) -> None:
-    reasons = run.arrow(f"{name}/candidates", Candidate, ["finish_reason"]).column(0).unique().to_pylist()
-    if reasons == ["prompt_too_long"]:
+def check_room(config: Config, name: str, reasons: Iterable[str]) -> None:
+    """Raises RoundFailed where no prompt left room for a report; `reasons` are why the stage's reports ended."""
+    if {*reasons} == {NOT_WRITTEN}:
         raise RoundFailed(
             f"{name}: no prompt leaves room for sampler.max_tokens={config.sampler.max_tokens} within "
-            f"sampler.max_length={config.sampler.max_length}: raise the one or lower the other"
+            f"sampler.max_length={config.sampler.max_length}: raise the last, or lower the first"
         )
 
 

@@ -1,6 +1,7 @@
 """Scoring sets of reports: where they come from, the judges and metrics that score them, and their comparison."""
 
 import time
+from collections import Counter
 from contextlib import closing
 from typing import Any
 
@@ -35,11 +36,12 @@ from rlaif.metrics.report_sets import (
     read_summary,
     scores_of,
     summary_of,
+    written,
 )
 from rlaif.progress import Progress
 from rlaif.reports.region_reports import without_region_prefixes
+from rlaif.rollouts import NOT_WRITTEN
 from rlaif.storage import file_states
-from rlaif.tables import Table
 
 
 def check_score(config: Config) -> None:
@@ -90,6 +92,8 @@ def scoring(config: Config) -> Config:
             "judge": score.judges[0] if score.judges else config.judge,
             "heldout": config.heldout.model_copy(update={"judges": score.judges}),
             "cluster": config.cluster.model_copy(update={"placement": "anywhere"}),
+            # What is empty or cut off counts: greedily it would be so again, and sampling is not to look better.
+            "sampler": config.sampler.model_copy(update={"attempts": 1}),
         }
     )
 
@@ -173,7 +177,7 @@ def _judge(run: RunFolder, config: Config, fleet: Fleet, name: str) -> None:
         run.finish(stage, judging={"judges": {}, "agreement": []})
         return
     by_case: dict[str, list[ScoredReport]] = {}
-    for one in run.iterate(f"{REPORTS}/{name}", ScoredReport):
+    for one in written(run.read(f"{REPORTS}/{name}", ScoredReport)):
         by_case.setdefault(one.case_id, []).append(one)
     cases = [
         JudgedCase(case, own[0].reference, tuple(JudgedReport(one.report_id, _judged_text(one)) for one in own))
@@ -191,10 +195,11 @@ def _judged_text(report: ScoredReport) -> str | None:
 def _measured(run: RunFolder, config: Config, sets: list[str]) -> dict[str, Any]:
     """By set its metrics; the paired differences from the first set, and from those of other runs; the pooled seeds."""
     resamples, data = config.heldout.resamples, None if config.score.table else measured_data(config.data)
-    reports = {name: Table(run.path / REPORTS / name, ScoredReport).read() for name in sets}
+    rows = {name: run.read(f"{REPORTS}/{name}", ScoredReport) for name in sets}
+    reports = {name: written(found) for name, found in rows.items()}
     own = {name: _measure(reports[name], scores_of(run.path, name), config) for name in sets}
     summary = {
-        name: {"data": data, **_accounts(run, name), **summary_of(one, resamples=resamples)}
+        name: {"data": data, **_accounts(run, name, rows[name]), **summary_of(one, resamples=resamples)}
         for name, one in own.items()
     }
     compared = {
@@ -212,10 +217,13 @@ def _measured(run: RunFolder, config: Config, sets: list[str]) -> dict[str, Any]
     return {"sets": summary, "differences": compared, "pooled": pooled}
 
 
-def _accounts(run: RunFolder, name: str) -> dict[str, Any]:
-    reports = run.facts(f"{REPORTS}/{name}") if run.done(f"{REPORTS}/{name}") else {}
-    unwritten = {"unwritten": reports["unwritten"]} if reports.get("unwritten") else {}
-    return {"judging": run.facts(f"{JUDGING}/{name}")["judging"]["judges"], **unwritten}
+def _accounts(run: RunFolder, name: str, reports: list[ScoredReport]) -> dict[str, Any]:
+    """What the judges of a set were asked, and how many reports are missing or not whole, where there are such."""
+    taken = run.facts(f"{REPORTS}/{name}") if run.done(f"{REPORTS}/{name}") else {}
+    ends = Counter(one.finish_reason for one in reports)
+    counts = {"unwritten": taken.get("unwritten", 0), "no_room": ends[NOT_WRITTEN], "cut_off": ends["length"]}
+    judging = run.facts(f"{JUDGING}/{name}")["judging"]["judges"]
+    return {"judging": judging, **{key: count for key, count in counts.items() if count}}
 
 
 def _pooled(own: ReportSet, reports: list[ScoredReport], name: str, config: Config) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The reports of jobs/score.py that are held against a data set: written by a policy, or by somebody else."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from actors.fleet import Fleet
 from actors.flow import Flow
@@ -10,6 +11,7 @@ from actors.ingest_stage import ingest_studies
 from actors.outages import Outages
 from actors.preparation import prepare_studies
 from actors.requests import Request
+from actors.rounds import check_room
 from rlaif.cases import cases_of
 from rlaif.config import Config, ConfigurationError
 from rlaif.ledger import RunFolder
@@ -18,7 +20,7 @@ from rlaif.metrics.report_sets import REPORTS, ScoredReport
 from rlaif.models.settings import read_settings
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Study
-from rlaif.reports.prompts import target_text
+from rlaif.reports.prompts import Target, target_text
 from rlaif.reports.region_reports import region_slots
 from rlaif.score_settings import ScoreSettings
 
@@ -46,6 +48,7 @@ def write_reports(run: RunFolder, config: Config) -> Fleet:
             f"data={config.data.name} has no study of split {config.score.split} that the policy can read: see the "
             f"table {run.path / 'quarantine'}, or set score.split or data.split under another run.name"
         )
+    check_references(run, config, [case.target for case in cases])
     for temperature, name in zip(config.score.temperatures, set_names(config.score), strict=True):
         _write(run, config, fleet, policy, cases, temperature, f"{REPORTS}/{name}")
     return fleet
@@ -75,7 +78,21 @@ def _write(
                 writer.add(*(one for one in reports if one.report_id not in done))
                 progress.advance()
     rows = run.compact(stage, ScoredReport, "report_id")
+    check_room(config, stage, (row.finish_reason for row in run.iterate(stage, ScoredReport)))
     run.finish(stage, seconds=time.monotonic() - started, reports=rows, temperature=temperature)
+
+
+def check_references(run: RunFolder, config: Config, references: Iterable[str | None]) -> None:
+    """Raises ConfigurationError where no report has a reference, and would have with another target."""
+    if any(references):
+        return
+    studies = [one for one in run.iterate("studies", Study) if one.split == config.score.split]
+    others = [target for target in get_args(Target) if any(target_text(one, target) for one in studies)]
+    if others:
+        raise ConfigurationError(
+            f"no study of split {config.score.split} of data={config.data.name} has a reference for run.target="
+            f"{config.run.target}: set run.target={' or run.target='.join(others)}, under another run.name"
+        )
 
 
 def _report_id(case_id: str, index: int) -> str:
@@ -117,6 +134,7 @@ def take_reports(run: RunFolder, config: Config) -> None:
         for name, texts in given.items()
         for index, text in enumerate(texts)
     ]
+    check_references(run, config, [row.reference for row in rows])
     run.replace(stage, ScoredReport, rows)
     unwritten = len(studies) - len(given)
     if unwritten:

@@ -13,6 +13,7 @@ from rlaif.judges.settings import (
     leaves_of,
 )
 from rlaif.models.settings import PolicySettings
+from rlaif.reports.regions import REGIONS
 
 if TYPE_CHECKING:
     from rlaif.config import Config
@@ -120,7 +121,8 @@ def check_growth(config: "Config") -> None:
 def check_policy(config: "Config", settings: PolicySettings) -> None:
     """Raises ValueError where data, target or learner are not for a policy that says this of itself."""
     name, target = config.policy.name, config.run.target
-    visual, sampler = settings.image_tokens + settings.region_tokens, config.sampler
+    # Prompts of region by region name up to all of them.
+    visual, sampler = settings.image_tokens + settings.region_tokens * len(REGIONS), config.sampler
     if visual + sampler.max_tokens >= sampler.max_length:
         raise ValueError(
             f"policy={name} puts {visual} visual tokens into a prompt, which with sampler.max_tokens="

@@ -4,6 +4,7 @@ import errno
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from rlaif.config import Config, ConfigurationError, load_config
 from rlaif.config_faults import keys_of_other_kinds, known_keys, nearest
+from rlaif.models.settings import PolicyError, read_settings
 from rlaif.policy_choice import PolicyChoice
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -66,12 +68,19 @@ def launch(job: Callable[[Config], None], *, run_name: str | None = None, alignm
 
 def sized(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration's plain values, with those of the policy's size: above the policy's defaults, below an
-    experiment's and the user's own. Hydra must be initialised with the configuration's folder.
+    experiment's and the user's own. Of a policy folder's size only the sampler's values are taken: it writes as it did
+    in the run that made it. Hydra must be initialised with the configuration's folder.
 
     Raises ConfigurationError for a size that the policy has not, and for a part of another kind than the size's that
     still has the size's values.
     """
     name, size = composed.policy.name, composed.policy.size
+    if name == "folder":
+        # What is wrong with the folder is told where the configuration is checked.
+        with suppress(PolicyError):
+            made = read_settings(Path(composed.policy.path).expanduser().absolute())
+            if (CONFIGS / "size" / made.name / f"{made.size}.yaml").is_file():
+                composed.sampler = hydra.compose("config", [*overrides, f"size={made.name}/{made.size}"]).sampler
     folder = CONFIGS / "size" / name
     if folder.is_dir():
         sizes = sorted(path.stem for path in folder.glob("*.yaml"))

@@ -320,6 +320,24 @@ def folder(start: Start, tmp_path: Path) -> Callable[[str], str]:
     return path_of
 
 
+def test_a_folder_writes_with_the_sampler_of_its_size(start: Start, folder: Callable[[str], str]) -> None:
+    path = folder("reg2rg")
+    [config] = start("policy=folder", path)
+    assert (config.sampler.max_tokens, config.sampler.max_length) == (224, 512)
+    [config] = start("policy=folder", path, "sampler.max_tokens=100")
+    assert config.sampler.max_tokens == 100
+    file = Path(path.removeprefix("policy.path=")) / "policy.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"size":"tiny"', '"size":"7b"'), encoding="utf-8")
+    [config] = start("policy=folder", path)
+    sampler = config.sampler
+    assert (sampler.max_tokens, sampler.max_length, sampler.dtype, sampler.gpus) == (1280, 2048, "bfloat16", 1.0)
+    assert config.learner.dtype == "float32"
+    # A size of one's own has no settings.
+    file.write_text(file.read_text(encoding="utf-8").replace('"size":"7b"', '"size":"mine"'), encoding="utf-8")
+    [config] = start("policy=folder", path)
+    assert config.sampler.max_tokens == 128
+
+
 def test_a_folder_that_reads_regions_has_them_drawn(start: Start, folder: Callable[[str], str]) -> None:
     [config] = start("policy=folder", folder("reg2rg"))
     assert config.data.model_dump()["regions"] is True

@@ -16,6 +16,7 @@ from rlaif.metrics.measures.statistics import Reported, difference_of, interval_
 from rlaif.metrics.published import PublishedTable
 from rlaif.metrics.published_means import means_for
 from rlaif.records import Judgement
+from rlaif.rollouts import NOT_WRITTEN
 from rlaif.tables import Table
 
 RULES = "rules"
@@ -51,6 +52,11 @@ class ReportSet:
     """Metrics that could not be computed, with the reason."""
     reports: int
     cases: int
+
+
+def written(reports: Sequence[ScoredReport]) -> list[ScoredReport]:
+    """Without the rows of prompts that left no room for a report: those say nothing of the policy."""
+    return [one for one in reports if one.finish_reason != NOT_WRITTEN]
 
 
 def measured_set(
@@ -157,7 +163,7 @@ def pool_of(seeds: Sequence[ReportSet], *, same_patients: bool, resamples: int) 
 
 def read_sets(run: Path) -> dict[str, list[ScoredReport]]:
     """The sets of reports that a run of jobs/score.py measured, by name; ScoredSetsError where there are none."""
-    return {name: Table(run / REPORTS / name, ScoredReport).read() for name in names_of(run)}
+    return {name: written(Table(run / REPORTS / name, ScoredReport).read()) for name in names_of(run)}
 
 
 def read_summary(run: Path) -> dict[str, Any]:

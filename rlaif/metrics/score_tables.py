@@ -12,6 +12,12 @@ from rlaif.metrics.scoring import score_table
 
 # Each set is a column, and a table of more would not fit a terminal: the rest is in score.json.
 _MOST_COLUMNS = 8
+# What of a set is missing or not whole.
+_ACCOUNTS = (
+    ("unwritten", "no report of {} studies of the split, which do not count"),
+    ("no_room", "{} prompts left no room for sampler.max_tokens within sampler.max_length, and do not count"),
+    ("cut_off", "{} reports were cut off at sampler.max_tokens, and count as they are"),
+)
 
 
 def score_tables(summary: Mapping[str, Any]) -> list[Table]:
@@ -36,9 +42,7 @@ def _by_set(title: str, sets: Mapping[str, Any]) -> Table:
     table = _plain(title, {f"{name}, {one['reports']} reports": one["metrics"] for name, one in sets.items()})
     missing = {metric: why for one in sets.values() for metric, why in one["missing"].items()}
     lines = [
-        f"{name}: no report of {one['unwritten']} studies of the split, which do not count"
-        for name, one in sets.items()
-        if one.get("unwritten")
+        f"{name}: {told.format(one[key])}" for name, one in sets.items() for key, told in _ACCOUNTS if one.get(key)
     ]
     lines += [f"{metric}: {why}" for metric, why in missing.items()]
     lines.append("How each was computed stands beside it in score.json. For research; not for clinical use.")

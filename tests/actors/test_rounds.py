@@ -12,9 +12,11 @@ import pytest
 from actors.heldout import heldout_report, heldout_requests
 from actors.learning import learn
 from actors.requests import Request
+from actors.rounds import RoundFailed, check_room
 from rlaif.ledger import RunFolder
 from rlaif.records import Candidate, Case
 from rlaif.reports.region_reports import region_prompt, region_slots
+from rlaif.rollouts import NOT_WRITTEN
 
 if TYPE_CHECKING:
     from rlaif.config import Config
@@ -73,6 +75,22 @@ def test_metrics_see_the_sentences_and_the_names_are_counted_apart() -> None:
     control = heldout_report(written(requests["a", True], text), CASES[0])
     assert control.control and "region_recognition" not in control.metrics
     assert control.metrics["rules_score"] == 1.0
+
+
+def test_a_prompt_without_room_for_a_report_has_no_metric() -> None:
+    normal = replace(CASES[0], target="The lungs are clear.", labels=())
+    candidate = replace(written(Request(normal, "key-a", 1, 0.0), ""), finish_reason=NOT_WRITTEN)
+    assert heldout_report(candidate, normal).metrics == {}
+    empty = heldout_report(replace(candidate, finish_reason="stop"), normal)
+    assert empty.metrics["finding_f1"] == 0.0 and empty.metrics["report_words"] == 0.0
+
+
+def test_a_stage_without_room_for_any_report_ends_the_run(configured: Callable[..., "Config"]) -> None:
+    config = configured("experiment=smoke")
+    check_room(config, "heldout/base", [NOT_WRITTEN, "stop"])
+    check_room(config, "heldout/base", [])
+    with pytest.raises(RoundFailed, match=r"^heldout/base: no prompt leaves room for sampler\.max_tokens=64 within"):
+        check_room(config, "heldout/base", [NOT_WRITTEN, NOT_WRITTEN])
 
 
 def test_a_plain_report_has_no_share_of_regions() -> None:

@@ -368,7 +368,7 @@ def test_the_merged_data_set_stands_for_its_only_source() -> None:
 
 def test_a_table_sets_what_it_was_measured_with() -> None:
     """Composed as a job's command line would be, but for the policy's size, which every one of them has alike."""
-    targets = {"ct_gpt_pp": "both", "argus": "both", "rgro": "impression"}
+    targets = {"ct_gpt_pp": "both", "rgro": "impression"}
     sweep = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     temperatures = {"ct_gpt_pp_1": (0.7,), "ct_gpt_pp_2": sweep, "ct_gpt_pp_6": (0.7,), "mu2_1": (1,), "mu2_2": (1,)}
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

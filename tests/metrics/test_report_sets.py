@@ -18,6 +18,7 @@ from rlaif.metrics.report_sets import (
     pool_of,
     read_sets,
     summary_of,
+    written,
 )
 from rlaif.metrics.score_tables import score_tables
 
@@ -100,6 +101,13 @@ def test_a_region_guided_report_keeps_the_names_that_recognition_reads() -> None
     assert metrics["region_recognition"]["mean"] == 1.0 and metrics["rouge1"]["mean"] == 1.0
 
 
+def test_prompts_without_room_for_a_report_do_not_count() -> None:
+    whole, cut_off, never = reports("clear lungs", "lungs", "")
+    rows = [whole, replace(cut_off, finish_reason="length"), replace(never, finish_reason="prompt_too_long")]
+    summary = summary_of(measured_set(written(rows), scored([5, 3]), WORDS, processes=1), resamples=50)
+    assert summary["reports"] == 2 and summary["metrics"]["report_words"]["mean"] == 1.5
+
+
 def test_what_has_no_value_says_so_and_the_rules_score_has_one_signature() -> None:
     rows = [
         {
@@ -122,7 +130,7 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
     one["missing"] = {"bert_score": "needs weights: set score.metrics.bert_score"}
     summary = {
         "name": "mine",
-        "sets": {"temperature-0": one | {"data": "phantom", "unwritten": 3}},
+        "sets": {"temperature-0": one | {"data": "phantom", "unwritten": 3, "no_room": 2, "cut_off": 1}},
         "differences": {"a - b": {"rouge1": {"mean": 0.1, "low": 0.05, "high": 0.2, "n": 1}}, "none": {}},
         "pooled": {},
     }
@@ -131,6 +139,8 @@ def test_the_tables_show_sets_differences_and_what_is_missing() -> None:
         "mine: mean [95 % interval over patients]", "paired differences, the same patients in both"
     ]  # fmt: skip
     assert "temperature-0: no report of 3 studies of the split" in str(tables[0].caption)
+    assert "temperature-0: 2 prompts left no room for sampler.max_tokens within sampler" in str(tables[0].caption)
+    assert "temperature-0: 1 reports were cut off at sampler.max_tokens, and count" in str(tables[0].caption)
     assert "bert_score: needs weights: set score.metrics.bert_score" in str(tables[0].caption)
     assert [column.header for column in tables[1].columns] == ["Metric", "a - b"]
     assert next(iter(tables[1].columns[1].cells)).plain == "+0.100 [+0.050, +0.200]"  # type: ignore[union-attr]
