@@ -13,6 +13,7 @@ import pytest
 from rlaif.metrics.page.changes import case_link, extremes
 from rlaif.metrics.page.embedding import safe_json
 from rlaif.metrics.page.errors import error_tables
+from rlaif.metrics.page.sentences import typographic
 from rlaif.metrics.page.writing import write_page
 from rlaif.records import Pair
 
@@ -190,6 +191,26 @@ def test_a_run_without_summary_is_refused(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"holds a list, not an object"):
         write_page(tmp_path)
+
+
+def test_numbers_get_a_true_minus_sign_and_names_keep_their_hyphens(tmp_path: Path) -> None:
+    assert (
+        typographic("-0.37 [-0.49, -1.2e-06], (-5)") == f"{MINUS}0.37 [{MINUS}0.49, {MINUS}1.2e{MINUS}06], ({MINUS}5)"
+    )
+    assert (
+        typographic("the gpt-4 score of pairs-2024-05.jsonl, run_-1")
+        == "the gpt-4 score of pairs-2024-05.jsonl, run_-1"
+    )
+    files = ("pairs-2024-05.jsonl", "v1e-5.jsonl", "-7.jsonl")
+    told = {"left_out": {"no_case": 1}, "rows": 5}
+    rounds = [
+        {"round": k, "given": {"file": file, **told}, "logprob_gap": {"max": 2e-5}} for k, file in enumerate(files)
+    ]
+    rounds[0] |= {"kl": {"sampled": -0.01, "learnt": 0.5}, "kl_weight": 1e-5}
+    (tmp_path / "summary.json").write_text(json.dumps({"rounds": rounds}))
+    text = read_page(write_page(tmp_path)).text
+    assert all(f"{file} 5 rows left out: no case 1" in text for file in files)
+    assert f"max 2.0e{MINUS}05" in text and f"sampled {MINUS}0.01 learnt 0.50 weight 1e{MINUS}05" in text
 
 
 def test_pairs_with_the_reference_report_have_no_score(tmp_path: Path, row_writer: Callable[..., None]) -> None:

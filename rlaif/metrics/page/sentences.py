@@ -1,5 +1,6 @@
 """What a run's summary says, in sentences: the headline, the blind control, and times in words."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from rlaif.metrics.display import (
     verdict_of,
 )
 
+_MINUS = re.compile(r"(?:(?<![\w.-])|(?<=\de))-(?=\d)")
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -32,11 +35,8 @@ class Headline:
 
 
 def typographic(text: str) -> str:
-    """A number or interval with a true minus sign in place of each hyphen before a digit."""
-    return "".join(
-        "\N{MINUS SIGN}" if sign == "-" and following.isdigit() else sign
-        for sign, following in zip(text, text[1:] + " ", strict=True)
-    )
+    """A text with true minus signs before its numbers and their exponents; hyphens within words and names stay."""
+    return _MINUS.sub("\N{MINUS SIGN}", text)
 
 
 def duration(seconds: Any) -> str:

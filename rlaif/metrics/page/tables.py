@@ -98,7 +98,7 @@ def rounds_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         ("Reports learnt from", count("reports")),
         *((f"Time: {stage}", [[duration((one.get("seconds") or {}).get(stage))] for one in rounds]) for stage in timed),
         ("KL from the base, nats a report", [_divergence(one) for one in rounds]),
-        ("Log-prob gap, sampler to learner", [[f"{k} {g[k]:.1e}" for k in ("mean", "max") if k in g] for g in gaps]),
+        ("Log-prob gap, sampler to learner", [_gap(one) for one in gaps]),
         ("Weights", [_weights(one.get("weights") or {}) for one in rounds]),
         ("Repeated calls", count("repeated_calls")),
     ]
@@ -111,7 +111,12 @@ def _divergence(round_: Mapping[str, Any]) -> list[str]:
     kl = round_.get("kl")
     if not kl:
         return []
-    return [f"sampled {kl['sampled']:.2f}", f"learnt {kl['learnt']:.2f}", f"weight {round_['kl_weight']:.3g}"]
+    told = (f"sampled {kl['sampled']:.2f}", f"learnt {kl['learnt']:.2f}", f"weight {round_['kl_weight']:.3g}")
+    return [typographic(one) for one in told]
+
+
+def _gap(gap: Mapping[str, float]) -> list[str]:
+    return [typographic(f"{name} {gap[name]:.1e}") for name in ("mean", "max") if name in gap]
 
 
 def stages(summary: Mapping[str, Any]) -> list[tuple[str, str, float]]:
