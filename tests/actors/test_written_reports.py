@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 def test_nothing_is_written_twice_for_being_empty_or_cut_off(configured: Callable[..., "Config"]) -> None:
     config = configured("experiment=smoke", "sampler.attempts=3")
     assert scoring(config).sampler.attempts == 1
-    assert (
-        recorded(scoring(configured("experiment=smoke", "score.reports=pyproject.toml")))["data"]["name"] == "phantom"
-    )
 
 
 def test_a_target_that_no_study_has_is_told_with_those_that_they_have(
