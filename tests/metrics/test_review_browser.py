@@ -57,6 +57,23 @@ def test_answers_by_key_outlive_a_reload_and_come_back_as_a_sheet(browser: Chrom
     assert pressed.get_attribute("data-value") == "tie"
     assert browser.find_element(By.ID, "comment").get_attribute("value") == COMMENT
 
+    # With single keys off only Escape works, out of the comment.
+    box = browser.find_element(By.ID, "keys-on")
+    label = browser.find_element(By.XPATH, "//label[normalize-space()='Single keys work']")
+    label.click()
+    assert not box.is_selected()
+    typed(browser, "0", "1", "n", Keys.ARROW_RIGHT, "c", "x")
+    browser.find_element(By.ID, "comment").click()
+    typed(browser, Keys.ESCAPE, "1", "0")
+    assert progress(browser) == "2 of 3, 2 answered"
+    assert pressed.get_attribute("data-value") == "tie" and pressed.get_attribute("aria-pressed") == "true"
+    assert browser.find_element(By.ID, "comment").get_attribute("value") == COMMENT
+    label.click()
+    typed(browser, "0")
+    assert progress(browser) == "2 of 3, 1 answered"
+    typed(browser, "2")
+    assert progress(browser) == "2 of 3, 2 answered"
+
     folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
     browser.find_element(By.ID, "download").click()

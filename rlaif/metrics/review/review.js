@@ -122,6 +122,7 @@ function start() {
       if (event.key === "Escape") at("comment").blur();
       return;
     }
+    if (!at("keys-on").checked) return;
     const key = event.key.toLowerCase();
     const number = "12345".indexOf(key);
     if (number >= 0 && number < buttons.length) answer(buttons[number].dataset.value);
