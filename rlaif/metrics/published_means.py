@@ -25,8 +25,12 @@ def means_for(table: PublishedTable, measured: Mapping[str, Measured]) -> dict[s
 def _mean_of(name: str, parts: Sequence[Measured]) -> Measured:
     import xxhash
 
+    counts = [one.counts for one in parts if one.counts is not None]
+    counted = np.logical_and.reduce(counts) if counts else None
+
     def over(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        mean: NDArray[np.float64] = np.mean([one.over(weights) for one in parts], axis=0)
+        common = weights if counted is None else weights * counted
+        mean: NDArray[np.float64] = np.mean([one.over(common) for one in parts], axis=0)
         return mean
 
     # Parts that were computed in another way, or CIDEr of other references, make another number.
@@ -34,7 +38,5 @@ def _mean_of(name: str, parts: Sequence[Measured]) -> Measured:
     settings = f"mean of {', '.join(one.name for one in parts)} (signatures: xxh3 {checksum})"
     libraries = ", ".join(dict.fromkeys(one.signature.library for one in parts))
     signature = Signature(libraries, "each its own", "corpus", settings)
-    counts = [one.counts for one in parts if one.counts is not None]
-    counted = np.logical_and.reduce(counts) if counts else None
     n = min(one.n for one in parts) if counted is None else int(counted.sum())
     return Measured(name, signature, over, None, n, all(one.repeats for one in parts), counted)

@@ -30,9 +30,9 @@ class JudgeRates:
     name: str
     pairwise: bool
     questions_a_case: float
-    """Of a round, at most: equal texts are asked about once. None where it judges held-out reports alone."""
+    """Of a round, at most: equal texts are asked about once. 0 of one that judges held-out reports alone."""
     prompt_tokens: float
-    """None where it asks nobody."""
+    """0 where it asks nobody, or was answered from the cache."""
     completion_tokens: float
     usd: float | None
     made_of: str
