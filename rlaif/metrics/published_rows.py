@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rlaif.datasets.settings import Ct3drrgSettings, DataSettings
 from rlaif.ledger import RunFolder
-from rlaif.metrics.display import is_number, number_text
+from rlaif.metrics.display import ABSENT, is_number, number_text
 from rlaif.metrics.published import PublishedColumn, PublishedRow, PublishedTable
 
 NOT_MEASURED = "not measured"
@@ -38,11 +38,13 @@ class MeasuredRow:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A measured value in the units of its column, with its interval and how many reports count."""
+    """A measured value in the units of its column, with its interval, which one patient has not, and how many reports
+    count.
+    """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int | None
 
 
@@ -144,18 +146,18 @@ def _measured(row: MeasuredRow, column: PublishedColumn) -> _Cell | None:
     if column.data is not None and column.data != row.data:
         return None
     scale, interval = column.scale, row.metrics.get(column.metric or "")
-    if interval is None or not all(is_number(interval.get(key)) for key in ("mean", "low", "high")):
+    if interval is None or not is_number(interval.get("mean")):
         return None
-    n = interval.get("n")
-    mean, low, high = (interval[key] * scale for key in ("mean", "low", "high"))
-    return _Cell(mean, low, high, n if isinstance(n, int) else None)
+    n, ends = interval.get("n"), (interval.get(key) for key in ("low", "high"))
+    low, high = (end * scale if is_number(end) else None for end in ends)
+    return _Cell(interval["mean"] * scale, low, high, n if isinstance(n, int) else None)
 
 
 def _text(cell: _Cell | None, column: PublishedColumn) -> str:
     if cell is None:
         return NOT_MEASURED
-    mean, low, high = (number_text(value, column.digits) for value in (cell.mean, cell.low, cell.high))
-    return f"{mean} [{low}, {high}]"
+    mean, *ends = (number_text(value, column.digits) for value in (cell.mean, cell.low, cell.high))
+    return mean if ABSENT in ends else f"{mean} [{', '.join(ends)}]"
 
 
 def _style(text: str) -> str:

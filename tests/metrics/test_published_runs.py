@@ -11,7 +11,7 @@ from rlaif.ledger import RunFolder
 from rlaif.metrics.ablation import AblationRun
 from rlaif.metrics.measures.settings import NotAvailable
 from rlaif.metrics.published import read_table
-from rlaif.metrics.published_rows import markdown
+from rlaif.metrics.published_rows import comma_separated, markdown
 from rlaif.metrics.published_runs import ablation_rows, check_metrics, regime_rows
 from rlaif.metrics.regimes import MeasuredPolicy
 from rlaif.metrics.report_sets import ScoredReport, measured_set, summary_of
@@ -87,6 +87,25 @@ def test_policies_of_a_comparison_stand_in_the_columns_of_their_data_set(tmp_pat
     # One word of two: precision 1, recall 1/2.
     assert unseen.startswith("| SFT-50 (mimic_cxr, n = 2) | not measured |")
     assert "66.667 [66.667, 66.667]" in unseen
+
+
+def test_one_patients_values_stand_without_an_interval(tmp_path: Path, plain: Config) -> None:
+    run = write(tmp_path, "alone", {"base": {"a": "clear lungs"}})
+    config = beside(plain, "rgro_2")
+    rows = regime_rows({"openi, held out": [MeasuredPolicy("SFT-50", None, run / "heldout" / "base")]}, config)
+    assert config.table is not None
+    own = markdown(config.table, rows).partition("| Measured here |")[2].splitlines()[1]
+    assert own.startswith("| SFT-50 (openi, n = 1) | 100.000 | 100.000 | 100.000 |")
+    (line,) = (
+        one for one in comma_separated(config.table, rows).splitlines() if "measured,openi,SFT-50,OPENI R1," in one
+    )
+    assert line.endswith(",rouge1,100.0,,,1,,")
+
+
+def test_no_held_out_reports_have_no_values(tmp_path: Path, plain: Config) -> None:
+    run = write(tmp_path, "none", {"base": {}, "round-000": {}})
+    rows = ablation_rows([AblationRun("gpt4", "strategy1", 0, run)], beside(plain, "ct_gpt_pp_6"))
+    assert [row.metrics for row in rows] == [{}] * len(rows)
 
 
 def test_the_data_sets_labels_are_the_truth_as_in_jobs_score(
