@@ -30,7 +30,8 @@ def main(config: Config) -> None:
         ablation = ablation_of(runs)
         folder.write_json("ablation.json", ablation)
         folder.write_text("ablation.md", markdown(ablation))
-        folder.write_text("ablation.svg", draw(ablation))
+        if (figure := draw(ablation)) is not None:
+            folder.write_text("ablation.svg", figure)
         if config.table is not None:
             Console(width=140).print(write_table(folder, config.table, ablation_rows(runs, config)))
     print(markdown(ablation) + f"\nablation: {folder.path}", flush=True)

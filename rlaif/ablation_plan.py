@@ -42,9 +42,12 @@ def parts_of(config: Config, overrides: Sequence[str]) -> list[Part]:
     """The runs in their order: the first trains the base for all; the first of a seed samples its first candidates.
 
     Seeds change sampling, pairs and learning, not the data and the base.
-    Raises ConfigurationError for overrides that the ablation sets itself, and for two judges of one name.
+    Raises ConfigurationError for overrides that the ablation sets itself, without rounds, and for two judges of one
+    name.
     """
     kept = kept_overrides(overrides, "ablate", _SET, "an ablation")
+    if not config.run.rounds:
+        raise ConfigurationError("run.rounds=0 leaves no gain for an ablation to compare: set it to 1 or more")
     settings = config.ablate
     judges = [_named(entry) for entry in settings.judges]
     if bad := [name for name, _ in judges if not re.fullmatch(JUDGE_NAME, name)]:

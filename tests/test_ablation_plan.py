@@ -71,6 +71,7 @@ def test_a_plan_starts_from_no_run_that_is_not_there(configured: Callable[..., "
         ("run.seed=3", "say it in ablate.seeds"),
         ("run.alignment=dpo", "an ablation sets run.alignment in each of its runs; they align by DPO"),
         ("+run.start_from=/", "run.start_from=/: an ablation sets run.start_from in each of its runs; they begin"),
+        ("run.rounds=0", "run.rounds=0 leaves no gain for an ablation to compare: set it to 1 or more"),
         ("heldout.judges=[rules]", "an ablation sets heldout.judges in each of its runs"),
         ("ablate.judges=[rules,{judge: rules, threshold: 0.4}]", "two judges of one name"),
         ("ablate.pairs=[strategy1,strategy1]", "ablate.pairs has strategy1 twice"),

@@ -128,18 +128,25 @@ def _cell(gain: dict[str, Any] | None) -> str:
     if gain is None:
         return "-"
     digits = 1 if abs(gain["base"]) > 10 else 3
-    text = f"{gain['mean']:+.{digits}f} [{gain['low']:+.{digits}f}, {gain['high']:+.{digits}f}]"
+    text = f"{gain['mean']:+.{digits}f}"
+    # One patient has a mean without an interval.
+    if gain["low"] is not None:
+        text += f" [{gain['low']:+.{digits}f}, {gain['high']:+.{digits}f}]"
     return f"*{text}*" if gain["own"] else text
 
 
-def draw(ablation: dict[str, Any]) -> str:
-    """The figure as SVG: a panel for each metric, a line for each judge and strategy, a dot for each seed's mean."""
+def draw(ablation: dict[str, Any]) -> str | None:
+    """The figure as SVG: a panel for each metric, a line for each judge and strategy, a dot for each seed's mean; None
+    where no run has a gain to show, as without held-out reports.
+    """
+    if not (metrics := _metrics(ablation)):
+        return None
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    metrics, rows = _metrics(ablation), ablation["rows"]
+    rows = ablation["rows"]
     width, height = 2.6 * len(metrics) + 1.6, 0.5 * len(rows) + 1.6
     figure, panels = pyplot.subplots(1, len(metrics), figsize=(width, height), sharey=True, squeeze=False)
     for panel, metric in zip(panels[0], metrics, strict=True):
@@ -149,7 +156,8 @@ def draw(ablation: dict[str, Any]) -> str:
             if gain is None:
                 continue
             colour = "#b45309" if gain["own"] else "#1d4ed8"
-            panel.plot([gain["low"], gain["high"]], [place, place], color=colour, linewidth=2)
+            if gain["low"] is not None:
+                panel.plot([gain["low"], gain["high"]], [place, place], color=colour, linewidth=2)
             panel.plot(gain["by_seed"], [place] * len(gain["by_seed"]), ".", color=colour, alpha=0.4, markersize=5)
             panel.plot(gain["mean"], place, "o", color=colour, markersize=5)
         panel.set_title(_label(metric), fontsize=9)

@@ -1,5 +1,6 @@
 """An ablation from its run folders: gains in the eyes of every judge, costs, and agreement on the common candidates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ def judgement(candidate: str, case: str, judge: str, score: float | None, high: 
     )  # fmt: skip
 
 
-def make_run(root: Path, judge: str, pairs: str, seed: int, gain: float, scores: dict[str, float]) -> AblationRun:
+def make_run(
+    root: Path,
+    judge: str,
+    pairs: str,
+    seed: int,
+    gain: float,
+    scores: dict[str, float],
+    heldout: Sequence[str] = CASES,
+) -> AblationRun:
     """A finished run: held-out reports gain `gain` by the rules, and half a grade by the grader."""
     name = f"{judge}-{pairs}-{seed}"
     told = {"failures": {"timeout": 1}, "cost_usd": 0.25, "prompt_tokens": 100}
@@ -31,11 +40,11 @@ def make_run(root: Path, judge: str, pairs: str, seed: int, gain: float, scores:
                 HeldoutReport(
                     one, one, f"p{one}", False, "r", "t", "stop", 0, {"rules_score": 0.25 + more, "report_words": 40.0}
                 )
-                for one in CASES
+                for one in heldout
             ]
             run.append(f"heldout/{stage}", HeldoutReport, rows)
             grades = [
-                judgement(f"{one}.{stage}", one, "grader", 3.0 if stage == "base" else 3.5, 5.0) for one in CASES[:2]
+                judgement(f"{one}.{stage}", one, "grader", 3.0 if stage == "base" else 3.5, 5.0) for one in heldout[:2]
             ]
             run.append(f"heldout-judging/{stage}/judgements", Judgement, grades)
         own = [judgement(f"{case}.0.0", case, judge, score) for case, score in scores.items()]
@@ -80,4 +89,17 @@ def test_the_table_and_the_figure_say_it(tmp_path: Path) -> None:
     assert lines[2] == f"| rules | best_worst | 1 | {gains} | 3 of 4 | $0.50 |"
     ablation["rows"][0] |= {"cost_usd": 0.0}
     assert markdown(ablation).rstrip().endswith("| no price |")
-    assert draw(ablation).count("</svg>") == 1
+    assert str(draw(ablation)).count("</svg>") == 1
+
+
+def test_one_patients_gains_stand_without_an_interval(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, "rules", "best_worst", seed, 0.2, {"a": 0.1}, CASES[:1]) for seed in (0, 1)]
+    ablation = ablation_of(runs, resamples=200)
+    assert "| +0.500 | *+0.200* | +0.0 |" in markdown(ablation)
+    assert str(draw(ablation)).count("</svg>") == 1
+
+
+def test_without_held_out_reports_there_is_a_table_of_costs_and_no_figure(tmp_path: Path) -> None:
+    ablation = ablation_of([make_run(tmp_path, "rules", "best_worst", 0, 0.2, {"a": 0.1}, ())], resamples=200)
+    assert markdown(ablation).splitlines()[2] == "| rules | best_worst | 1 | 3 of 4 | $0.50 |"
+    assert draw(ablation) is None
