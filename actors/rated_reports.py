@@ -13,11 +13,13 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.judges.case import JudgedCase, JudgedReport
 from rlaif.judges.settings import LeafJudge, LlmParserJudgeSettings, leaves_of
 from rlaif.ledger import RunFolder
+from rlaif.metrics.judged_choices import over_cases
+from rlaif.metrics.judging import COMPARISON_COLUMNS, JUDGING_COLUMNS
 from rlaif.metrics.ratings import RatedReport, Ratings, read_ratings
 from rlaif.metrics.report_sets import JUDGING, REPORTS, ScoredReport
 from rlaif.metrics.scoring import score_summary
 from rlaif.progress import Progress
-from rlaif.records import Judgement
+from rlaif.records import Comparison, Judgement
 from rlaif.score_settings import ScoreSettings
 
 TABLE_SET = "table"
@@ -93,9 +95,12 @@ def judge_table(run: RunFolder, config: Config, ratings: Ratings) -> None:
 
 def rated_summary(run: RunFolder, config: Config, ratings: Ratings) -> dict[str, Any]:
     """What the judges made of a file's reports, and how far they agree with its ratings."""
-    columns = ["judge", "candidate_id", "score", "scale_low", "scale_high"]
-    judgements = run.arrow(f"{JUDGING}/{TABLE_SET}/judgements", Judgement, columns)
-    judging = run.facts(f"{JUDGING}/{TABLE_SET}")["judging"]
+    stage = f"{JUDGING}/{TABLE_SET}"
+    judgements = run.arrow(f"{stage}/judgements", Judgement, JUDGING_COLUMNS)
+    judging = run.facts(stage)["judging"]
+    if ratings.kind == "choices":
+        comparisons = run.arrow(f"{stage}/comparisons", Comparison, COMPARISON_COLUMNS)
+        judging = over_cases(judging, ratings, judgements, comparisons)
     return score_summary(ratings, judgements, judging, rating_scale=config.score.rating_scale)
 
 
