@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlaif.metrics.intervals import differences, pooled
-from rlaif.metrics.proof import CLAIMS, Seed, seed_of
+from rlaif.metrics.proof import CLAIMS, Seed, answer_of, seed_of
 from rlaif.metrics.table import plain_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -28,12 +27,8 @@ def proof_table(runs: Sequence[Path]) -> str:
     header = ["Claim", "Pooled", *(f"Run {number}" for number in range(len(seeds))), "Holds"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for claim in CLAIMS:
-        parts = [differences(*claim.measure(seed), seed.patients) for seed in seeds]
-        interval = pooled(parts)
-        means = [sum(values) / len(values) for values, _ in parts]
-        shown = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-        holds = "yes" if claim.holds(interval, means, seeds) else "no"
-        lines.append([claim.words, shown, *(f"{mean:+.3f}" for mean in means), holds])
+        answer = answer_of(claim, seeds)
+        lines.append([claim.words, *answer.shown, "yes" if answer.holds else "no"])
     table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     return f"{table}\n{_counted(seeds)}: mean [95 % interval].\n"
 
