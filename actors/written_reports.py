@@ -17,7 +17,7 @@ from rlaif.config import Config, ConfigurationError
 from rlaif.ledger import RunFolder
 from rlaif.metrics.generated_reports import read_generated_reports
 from rlaif.metrics.report_sets import REPORTS, ScoredReport
-from rlaif.models.settings import read_settings
+from rlaif.models.settings import PolicySettings, read_settings
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Study
 from rlaif.reports.prompts import Target, target_text
@@ -39,6 +39,8 @@ def write_reports(run: RunFolder, config: Config) -> Fleet:
     policy = Path(str(config.policy.path))
     settings = read_settings(policy)
     prepare_studies(run, config, split=config.score.split)
+    # Before any CT is read, which takes the longest.
+    check_references(run, config, [has_reference(one, config, settings) for one in _studies(run, config)], settings)
     outages = Outages(run)
     outages.watch_nodes()
     fleet = Fleet(config, ingest_studies(run, config, policy), outages)
@@ -48,7 +50,6 @@ def write_reports(run: RunFolder, config: Config) -> Fleet:
             f"data={config.data.name} has no study of split {config.score.split} that the policy can read: see the "
             f"table {run.path / 'quarantine'}, or set score.split or data.split under another run.name"
         )
-    check_references(run, config, [case.target for case in cases])
     for temperature, name in zip(config.score.temperatures, set_names(config.score), strict=True):
         _write(run, config, fleet, policy, cases, temperature, f"{REPORTS}/{name}")
     return fleet
@@ -82,17 +83,35 @@ def _write(
     run.finish(stage, seconds=time.monotonic() - started, reports=rows, temperature=temperature)
 
 
-def check_references(run: RunFolder, config: Config, references: Iterable[str | None]) -> None:
-    """Raises ConfigurationError where no report has a reference, and would have with another target."""
-    if any(references):
+def check_references(
+    run: RunFolder, config: Config, referenced: Iterable[bool], policy: PolicySettings | None = None
+) -> None:
+    """Raises ConfigurationError where no report has a reference, and would have with another target; `policy` writes
+    the reports.
+    """
+    if any(referenced):
         return
-    studies = [one for one in run.iterate("studies", Study) if one.split == config.score.split]
+    studies = _studies(run, config)
     others = [target for target in get_args(Target) if any(target_text(one, target) for one in studies)]
-    if others:
-        raise ConfigurationError(
-            f"no study of split {config.score.split} of data={config.data.name} has a reference for run.target="
-            f"{config.run.target}: set run.target={' or run.target='.join(others)}, under another run.name"
-        )
+    if not others:
+        return
+    advice = f"set run.target={' or run.target='.join(others)}"
+    if policy is not None and policy.reads != "scan":
+        advice = f"policy={policy.name} writes nothing else, so take another data set or another policy"
+    raise ConfigurationError(
+        f"no study of split {config.score.split} of data={config.data.name} has a reference for run.target="
+        f"{config.run.target}: {advice}, under another run.name"
+    )
+
+
+def _studies(run: RunFolder, config: Config) -> list[Study]:
+    return [one for one in run.iterate("studies", Study) if one.split == config.score.split]
+
+
+def has_reference(study: Study, config: Config, policy: PolicySettings) -> bool:
+    """Whether the study's case will have a target: region by region its regions' sentences stand in for a report."""
+    regions = (study.region_reports or {}).values() if policy.reads == "regions" else ()
+    return target_text(study, config.run.target) is not None or any(one.strip() for one in regions)
 
 
 def _report_id(case_id: str, index: int) -> str:
@@ -121,7 +140,7 @@ def take_reports(run: RunFolder, config: Config) -> None:
         return
     given = read_generated_reports(file)
     prepare_studies(run, config, split=config.score.split)
-    studies = {one.study_id: one for one in run.iterate("studies", Study) if one.split == config.score.split}
+    studies = {one.study_id: one for one in _studies(run, config)}
     unknown = [name for name in given if name not in studies]
     if unknown:
         raise ConfigurationError(
@@ -134,7 +153,7 @@ def take_reports(run: RunFolder, config: Config) -> None:
         for name, texts in given.items()
         for index, text in enumerate(texts)
     ]
-    check_references(run, config, [row.reference for row in rows])
+    check_references(run, config, [row.reference is not None for row in rows])
     run.replace(stage, ScoredReport, rows)
     unwritten = len(studies) - len(given)
     if unwritten:

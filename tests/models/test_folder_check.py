@@ -119,3 +119,6 @@ def test_visual_tokens_must_fit_beside_the_report(configured: Callable[..., "Con
 
     with pytest.raises(ConfigurationError, match="puts 18 visual tokens into a prompt"):
         configured("sampler.max_length=140")
+    # Region by region a prompt may name all ten: 4 tokens of the scan, and 5 of each.
+    with pytest.raises(ConfigurationError, match="puts 54 visual tokens into a prompt"):
+        configured("policy=reg2rg", "sampler.max_tokens=100", "sampler.max_length=140")
