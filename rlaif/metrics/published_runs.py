@@ -21,6 +21,7 @@ from rlaif.metrics.published_rows import MeasuredRow, measured_data
 from rlaif.metrics.regimes import MeasuredPolicy
 from rlaif.records import HeldoutReport, Study
 from rlaif.reports.region_reports import without_region_prefixes
+from rlaif.rollouts import NOT_WRITTEN
 from rlaif.tables import Table
 
 
@@ -52,9 +53,14 @@ def regime_rows(tables: Mapping[str, Sequence[MeasuredPolicy]], config: Config) 
 def _row(label: str, folder: Path, data: str | None, config: Config) -> MeasuredRow:
     """The metrics of a policy's held-out reports (`<run>/heldout/<policy>`) with intervals by patient.
 
-    Those that can be computed, and what the run itself has of each report, such as its judges' scores.
+    Those that can be computed, and what the run itself has of each report, such as its judges' scores. A prompt that
+    left no room for a report does not count.
     """
-    rows = [one for one in scored_reports(folder.parents[1], folder.name) if not one.control]
+    rows = [
+        one
+        for one in scored_reports(folder.parents[1], folder.name)
+        if not one.control and one.finish_reason != NOT_WRITTEN
+    ]
     patients, cases = [one.patient_id for one in rows], [one.case_id for one in rows]
     labels = _labels(folder.parents[1], {one.study_id for one in rows})
     pairs = [

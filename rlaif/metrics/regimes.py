@@ -9,6 +9,7 @@ from rlaif.metrics.intervals import bootstrap, paired
 from rlaif.metrics.rouge import KINDS, rouge, rouge_words
 from rlaif.records import HeldoutReport
 from rlaif.reports.region_reports import without_region_prefixes
+from rlaif.rollouts import NOT_WRITTEN
 from rlaif.tables import Table
 
 METRICS = (*KINDS, "rules_score", "finding_f1", "hallucinated", "report_words")
@@ -71,12 +72,12 @@ def regime_table(policies: Sequence[MeasuredPolicy], *, resamples: int) -> dict[
 
 def _measured(folder: Path) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Every metric's values by case, and the cases' patients; ROUGE is of what judges see, and a reference without a
-    word that it knows has none.
+    word that it knows has none, nor has a prompt that left no room for a report.
     """
     metrics: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     patients: dict[str, str] = {}
     for row in Table(folder, HeldoutReport).iterate():
-        if row.control:
+        if row.control or row.finish_reason == NOT_WRITTEN:
             continue
         patients[row.case_id] = row.patient_id
         own = dict(row.metrics)

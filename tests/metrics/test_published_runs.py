@@ -13,7 +13,7 @@ from rlaif.metrics.measures.settings import NotAvailable
 from rlaif.metrics.published import read_table
 from rlaif.metrics.published_rows import comma_separated, markdown
 from rlaif.metrics.published_runs import ablation_rows, check_metrics, regime_rows
-from rlaif.metrics.regimes import MeasuredPolicy
+from rlaif.metrics.regimes import MeasuredPolicy, regime_table
 from rlaif.metrics.report_sets import ScoredReport, measured_set, summary_of
 from rlaif.records import HeldoutReport, Judgement, Study
 
@@ -100,6 +100,18 @@ def test_one_patients_values_stand_without_an_interval(tmp_path: Path, plain: Co
         one for one in comma_separated(config.table, rows).splitlines() if "measured,openi,SFT-50,OPENI R1," in one
     )
     assert line.endswith(",rouge1,100.0,,,1,,")
+
+
+def test_prompts_without_room_for_a_report_do_not_count(tmp_path: Path, plain: Config) -> None:
+    run = write(tmp_path, "long", {"base": {"b": "small effusion"}})
+    with RunFolder.open(tmp_path, "long", {}) as opened:
+        row = HeldoutReport("a", "a", "pa", False, TRUTH["a"], "", "prompt_too_long", 0, {})
+        opened.append("heldout/base", HeldoutReport, [row])
+    policy = MeasuredPolicy("SFT-50", None, run / "heldout" / "base")
+    (beside_table,) = regime_rows({"openi, held out": [policy]}, beside(plain, "rgro_2"))
+    assert (beside_table.metrics["rouge1"]["mean"], beside_table.metrics["rouge1"]["n"]) == (1.0, 1)
+    own = regime_table([policy], resamples=50)["policies"]["SFT-50"]
+    assert (own["rouge1"]["mean"], own["rouge1"]["n"]) == (1.0, 1)
 
 
 def test_no_held_out_reports_have_no_values(tmp_path: Path, plain: Config) -> None:
