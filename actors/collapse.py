@@ -8,8 +8,7 @@ from actors.rounds import RoundFailed
 from actors.sampling_plan import round_name
 from rlaif.config import Config
 from rlaif.ledger import RunFolder
-from rlaif.records import Candidate, HeldoutReport
-from rlaif.rollouts import NOT_WRITTEN
+from rlaif.records import NOT_WRITTEN, Candidate, HeldoutReport
 
 # Fewer reports may well be all alike.
 FEWEST = 8

@@ -19,9 +19,8 @@ from rlaif.judges.settings import AnyJudge, LeafJudge, LlmParserJudgeSettings, R
 from rlaif.ledger import RunFolder
 from rlaif.metrics.report_metrics import region_metrics, report_metrics
 from rlaif.progress import Progress
-from rlaif.records import Candidate, Case, HeldoutReport
+from rlaif.records import NOT_WRITTEN, Candidate, Case, HeldoutReport
 from rlaif.reports.region_reports import judged_text, region_slots
-from rlaif.rollouts import NOT_WRITTEN
 
 
 def evaluate(

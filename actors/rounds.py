@@ -26,8 +26,7 @@ from rlaif.judges.settings import leaves_of
 from rlaif.ledger import RunFolder
 from rlaif.preferences.strategies import ScoredCandidate, ScoredCase, build_pairs, rng_for
 from rlaif.progress import Progress
-from rlaif.records import Candidate, Case, Dropped, Judgement, Pair
-from rlaif.rollouts import NOT_WRITTEN
+from rlaif.records import NOT_WRITTEN, Candidate, Case, Dropped, Judgement, Pair
 
 # Fresh candidates that are made durable together, before judges see them; or those of so many seconds.
 CANDIDATES_A_SEGMENT = 96

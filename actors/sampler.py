@@ -25,7 +25,7 @@ from actors.weights import Weights
 from rlaif.config import SamplerSettings
 from rlaif.models.policy import LANGUAGE_MODEL, Policy
 from rlaif.models.settings import PolicyError
-from rlaif.records import Candidate
+from rlaif.records import NOT_WRITTEN, Candidate
 from rlaif.vision import Vision
 
 # How long a stage's `sample` waits for more to write.
@@ -243,7 +243,7 @@ class Sampler:
         case = one.request.case
         ids: tuple[int, ...] = ()
         logprobs: tuple[float, ...] = ()
-        text, reason = "", "prompt_too_long"
+        text, reason = "", NOT_WRITTEN
         if completion is not None:
             ids = tuple(completion.token_ids)
             logprobs, reason = tuple(completion.logprobs.logprobs), completion.finish_reason

@@ -39,8 +39,8 @@ from rlaif.metrics.report_sets import (
     written,
 )
 from rlaif.progress import Progress
+from rlaif.records import NOT_WRITTEN
 from rlaif.reports.region_reports import without_region_prefixes
-from rlaif.rollouts import NOT_WRITTEN
 from rlaif.storage import file_states
 
 

@@ -100,6 +100,10 @@ class Case:
     labels: tuple[str, ...] | None = None
 
 
+# The `finish_reason` of a report without tokens: its prompt left no room for any.
+NOT_WRITTEN = "prompt_too_long"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One report sampled by the policy for a case; `logprobs[i]` belongs to `token_ids[i]`."""

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from rlaif.records import Candidate, Judgement
+from rlaif.records import NOT_WRITTEN, Candidate, Judgement
 from rlaif.tables import Table
-
-# Why a candidate has no tokens: its prompt left no room for any.
-NOT_WRITTEN = "prompt_too_long"
 
 
 @dataclass(frozen=True)

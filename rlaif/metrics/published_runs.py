@@ -19,9 +19,8 @@ from rlaif.metrics.measures.statistics import Reported, interval_of
 from rlaif.metrics.published_means import means_for
 from rlaif.metrics.published_rows import MeasuredRow, measured_data
 from rlaif.metrics.regimes import MeasuredPolicy
-from rlaif.records import HeldoutReport, Study
+from rlaif.records import NOT_WRITTEN, HeldoutReport, Study
 from rlaif.reports.region_reports import without_region_prefixes
-from rlaif.rollouts import NOT_WRITTEN
 from rlaif.tables import Table
 
 

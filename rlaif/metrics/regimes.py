@@ -7,9 +7,8 @@ from typing import Any
 
 from rlaif.metrics.intervals import bootstrap, paired
 from rlaif.metrics.rouge import KINDS, rouge, rouge_words
-from rlaif.records import HeldoutReport
+from rlaif.records import NOT_WRITTEN, HeldoutReport
 from rlaif.reports.region_reports import without_region_prefixes
-from rlaif.rollouts import NOT_WRITTEN
 from rlaif.tables import Table
 
 METRICS = (*KINDS, "rules_score", "finding_f1", "hallucinated", "report_words")

@@ -15,8 +15,7 @@ from rlaif.metrics.measures.settings import MetricSettings
 from rlaif.metrics.measures.statistics import Reported, difference_of, interval_of, pooled_of
 from rlaif.metrics.published import PublishedTable
 from rlaif.metrics.published_means import means_for
-from rlaif.records import Judgement
-from rlaif.rollouts import NOT_WRITTEN
+from rlaif.records import NOT_WRITTEN, Judgement
 from rlaif.tables import Table
 
 RULES = "rules"

@@ -14,9 +14,8 @@ from actors.learning import learn
 from actors.requests import Request
 from actors.rounds import RoundFailed, check_room
 from rlaif.ledger import RunFolder
-from rlaif.records import Candidate, Case
+from rlaif.records import NOT_WRITTEN, Candidate, Case
 from rlaif.reports.region_reports import region_prompt, region_slots
-from rlaif.rollouts import NOT_WRITTEN
 
 if TYPE_CHECKING:
     from rlaif.config import Config
