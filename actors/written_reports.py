@@ -20,8 +20,9 @@ from rlaif.metrics.report_sets import REPORTS, ScoredReport
 from rlaif.models.settings import PolicySettings, read_settings
 from rlaif.progress import Progress
 from rlaif.records import Candidate, Case, Study
-from rlaif.reports.prompts import Target, target_text
+from rlaif.reports.prompts import Target, region_case, target_text
 from rlaif.reports.region_reports import region_slots
+from rlaif.reports.regions import REGIONS
 from rlaif.score_settings import ScoreSettings
 
 FILE_SET = "file"
@@ -110,8 +111,10 @@ def _studies(run: RunFolder, config: Config) -> list[Study]:
 
 def has_reference(study: Study, config: Config, policy: PolicySettings) -> bool:
     """Whether the study's case will have a target: region by region its regions' sentences stand in for a report."""
-    regions = (study.region_reports or {}).values() if policy.reads == "regions" else ()
-    return target_text(study, config.run.target) is not None or any(one.strip() for one in regions)
+    target = config.run.target
+    if policy.reads == "regions":
+        return region_case(study, target, None, REGIONS).target is not None
+    return target_text(study, target) is not None
 
 
 def _report_id(case_id: str, index: int) -> str:

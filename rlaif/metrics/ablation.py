@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rlaif.metrics.agreement import agreement_of
 from rlaif.metrics.heldout_scores import scored_reports
-from rlaif.metrics.intervals import bootstrap
+from rlaif.metrics.intervals import bootstrap, interval_words
 from rlaif.records import Judgement
 from rlaif.tables import Table
 
@@ -128,10 +128,7 @@ def _cell(gain: dict[str, Any] | None) -> str:
     if gain is None:
         return "-"
     digits = 1 if abs(gain["base"]) > 10 else 3
-    text = f"{gain['mean']:+.{digits}f}"
-    # One patient has a mean without an interval.
-    if gain["low"] is not None:
-        text += f" [{gain['low']:+.{digits}f}, {gain['high']:+.{digits}f}]"
+    text = interval_words(gain["mean"], gain["low"], gain["high"], digits=digits)
     return f"*{text}*" if gain["own"] else text
 
 

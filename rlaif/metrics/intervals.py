@@ -30,6 +30,12 @@ class Interval:
         return self.high is not None and self.high < bound
 
 
+def interval_words(mean: float, low: float | None, high: float | None, *, digits: int = 3, signed: bool = True) -> str:
+    """`mean [low, high]`, or the mean alone where there is no interval."""
+    form = f"{'+' if signed else ''}.{digits}f"
+    return f"{mean:{form}}" if low is None or high is None else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
 def _by_group(
     values: Sequence[float], groups: Sequence[Hashable], what: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlaif.metrics.intervals import Interval, differences, pooled
+from rlaif.metrics.intervals import Interval, differences, interval_words, pooled
 from rlaif.records import HeldoutReport
 from rlaif.tables import Table
 
@@ -71,12 +71,7 @@ class Answer:
     def shown(self) -> tuple[str, ...]:
         """The pooled difference with its interval, and each seed's, for people to read."""
         pooled = self.interval
-        if pooled is None:
-            told = "not measured"
-        elif pooled.low is None or pooled.high is None:
-            told = f"{pooled.mean:+.3f}"
-        else:
-            told = f"{pooled.mean:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]"
+        told = "not measured" if pooled is None else interval_words(pooled.mean, pooled.low, pooled.high)
         return told, *("-" if mean is None else f"{mean:+.3f}" for mean in self.means)
 
 

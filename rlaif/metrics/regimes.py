@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.metrics.intervals import bootstrap, paired
+from rlaif.metrics.intervals import bootstrap, interval_words, paired
 from rlaif.metrics.rouge import KINDS, rouge, rouge_words
 from rlaif.records import NOT_WRITTEN, HeldoutReport
 from rlaif.reports.region_reports import without_region_prefixes
@@ -114,8 +114,4 @@ def _rule(columns: int) -> str:
 def _cell(interval: Mapping[str, Any] | None, *, signed: bool) -> str:
     if interval is None:
         return "-"
-    sign = "+" if signed else ""
-    mean, *ends = (interval[key] for key in ("mean", "low", "high"))
-    # One patient has a mean without an interval.
-    told = [f"{end:{sign}.3f}" for end in ends if end is not None]
-    return f"{mean:{sign}.3f} [{', '.join(told)}]" if told else f"{mean:{sign}.3f}"
+    return interval_words(interval["mean"], interval["low"], interval["high"], signed=signed)
